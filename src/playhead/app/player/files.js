@@ -1,0 +1,219 @@
+// The viewer of the Files page: plays, shows and copies without leaving the folder.
+// The page is complete without it; every name is set as text, never as HTML.
+
+const list = document.querySelector(".files");
+const rows = [...list.querySelectorAll(".row")];
+const link = (row) => row.querySelector(".name");
+const named = (row) => row.querySelector(".text").textContent;
+const kindOf = (row) => row.dataset.kind;
+
+function element(tag, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(tag), properties);
+  made.append(...children);
+  return made;
+}
+
+const button = (name, label, act) => {
+  const made = element("button", { type: "button", className: name, title: label, onclick: act });
+  made.setAttribute("aria-label", label);
+  return made;
+};
+
+// ── one thing is current: the address says which, so that it can be copied and "back" closes it ──
+
+const current = () => rows.find((row) => location.hash === "#" + fragment(row));
+const fragment = (row) => link(row).getAttribute("href").split("/").pop();
+
+function show(row) {
+  if (location.hash === "#" + fragment(row)) return open(row);
+  location.hash = fragment(row);
+}
+
+function open(row) {
+  for (const other of rows) other.classList.toggle("current", other === row);
+  if (!row) return close();
+  if (kindOf(row) === "audio") {
+    close();
+    bar.play(row);
+  } else {
+    viewer.show(row);
+  }
+}
+
+function close() {
+  if (viewer.dialog.open) viewer.dialog.close();
+}
+
+function neighbour(row, step, kinds) {
+  for (let at = rows.indexOf(row) + step; at >= 0 && at < rows.length; at += step) {
+    if (kinds.includes(kindOf(rows[at])) && !rows[at].hidden) return rows[at];
+  }
+}
+
+// ── sound: a bar at the foot of the page ──
+
+const bar = {
+  play(row) {
+    this.row = row;
+    if (!this.audio) this.build();
+    this.title.textContent = named(row);
+    this.state.hidden = true;
+    this.audio.src = link(row).href;
+    this.audio.play().catch(() => {}); // not allowed before a click: the control is there
+    document.title = named(row);
+    if (navigator.mediaSession) {
+      navigator.mediaSession.metadata = new MediaMetadata({ title: named(row), album: document.querySelector("h1").textContent });
+    }
+  },
+  build() {
+    this.title = element("div", { className: "title" });
+    this.state = element("div", { className: "state", hidden: true });
+    this.state.setAttribute("role", "status");
+    this.audio = element("audio", { controls: true, preload: "metadata" });
+    this.audio.onended = () => this.move(1);
+    this.audio.onwaiting = () => this.say("Waiting for the source");
+    this.audio.onplaying = () => this.say("");
+    this.audio.onerror = async () => this.say(await reason(this.audio.src));
+    const moves = element("div", { className: "moves" },
+      button("previous", "Previous", () => this.move(-1)), button("next", "Next", () => this.move(1)));
+    const stop = button("close", "Stop", () => this.stop());
+    this.bar = element("section", { className: "bar" }, this.title, moves, this.audio, stop, this.state);
+    this.bar.setAttribute("aria-label", "Player");
+    document.body.append(this.bar);
+    navigator.mediaSession?.setActionHandler("nexttrack", () => this.move(1));
+    navigator.mediaSession?.setActionHandler("previoustrack", () => this.move(-1));
+  },
+  move(step) {
+    const row = neighbour(this.row, step, ["audio"]);
+    if (row) show(row);
+  },
+  say(line) {
+    this.state.textContent = line;
+    this.state.hidden = !line;
+  },
+  stop() {
+    this.audio.removeAttribute("src");
+    this.audio.load();
+    this.bar.remove();
+    this.audio = null;
+    history.replaceState(null, "", location.pathname + location.search);
+    for (const row of rows) row.classList.remove("current");
+  },
+};
+
+// ── pictures, films and texts: a window over the page ──
+
+const viewer = {
+  dialog: element("dialog"),
+  show(row) {
+    this.row = row;
+    const url = link(row).href;
+    const view = element("div", { className: "view" });
+    const get = element("a", { className: "get", href: url + "?download", title: "Download" }, "Download");
+    const head = element("div", { className: "head" }, element("div", { className: "title" }, named(row)),
+      button("previous", "Previous", () => this.move(-1)), button("next", "Next", () => this.move(1)),
+      copier(url), get, button("close", "Close", () => this.dialog.close()));
+    this.dialog.replaceChildren(head, view);
+    if (!this.dialog.isConnected) document.body.append(this.dialog);
+    if (!this.dialog.open) this.dialog.showModal();
+    this.fill(view, kindOf(row), url);
+  },
+  fill(view, kind, url) {
+    const failed = async () => view.replaceChildren(element("p", { className: "state" }, await reason(url)));
+    if (kind === "video") {
+      bar.audio?.pause();
+      view.append(element("video", { controls: true, autoplay: true, playsInline: true, src: url, onerror: failed }));
+    } else if (kind === "image") {
+      view.append(element("img", { src: url, alt: named(this.row), onerror: failed }));
+    } else if (kind === "text") {
+      text(url).then((words) => view.append(element("pre", { tabIndex: 0 }, words)), failed);
+    } else {
+      view.append(element("p", { className: "state" }, "There is no view of this kind of file; it can be downloaded."));
+    }
+  },
+  move(step) {
+    const row = neighbour(this.row, step, ["video", "image", "text"]);
+    if (row) location.replace("#" + fragment(row));
+  },
+};
+viewer.dialog.setAttribute("aria-label", "Viewer");
+viewer.dialog.onclose = () => {
+  viewer.dialog.replaceChildren(); // ends a film
+  if (viewer.row && current() === viewer.row) history.replaceState(null, "", location.pathname + location.search);
+};
+viewer.dialog.onclick = (event) => event.target === viewer.dialog && viewer.dialog.close();
+viewer.dialog.onkeydown = (event) => {
+  if (event.target.tagName === "VIDEO") return;
+  if (event.key === "ArrowRight") viewer.move(1);
+  if (event.key === "ArrowLeft") viewer.move(-1);
+};
+
+async function text(url) {
+  const answer = await fetch(url + "?text=utf-8");
+  if (!answer.ok) throw new Error(await answer.text());
+  return answer.text();
+}
+
+// Why a file cannot be shown: the server's own line where it has one.
+async function reason(url) {
+  try {
+    const answer = await fetch(url, { headers: { Range: "bytes=0-0" } });
+    return answer.ok ? "This browser cannot show this kind of file." : (await answer.text()).trim();
+  } catch {
+    return "The server cannot be reached.";
+  }
+}
+
+// ── links ──
+
+function copier(url) {
+  const made = button("copy", "Copy link", async () => {
+    await copied(url);
+    made.className = "copied";
+    setTimeout(() => (made.className = "copy"), 1500);
+  });
+  return made;
+}
+
+async function copied(text) {
+  if (navigator.clipboard) return navigator.clipboard.writeText(text);
+  const field = element("textarea", { value: text }); // plain HTTP from another machine: the old way
+  document.body.append(field);
+  field.select();
+  document.execCommand("copy");
+  field.remove();
+}
+
+list.addEventListener("click", (event) => {
+  const name = event.target.closest(".name");
+  const row = name?.closest(".row");
+  if (!row || event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
+  if (["audio", "video", "image", "text"].includes(kindOf(row))) {
+    event.preventDefault();
+    show(row);
+  }
+});
+for (const row of rows) if (kindOf(row) !== "folder") row.querySelector(".tools").prepend(copier(link(row).href));
+
+// ── filter and keys ──
+
+const filter = document.querySelector("#filter");
+filter.hidden = rows.length < 8;
+const plain = (text) => text.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase();
+filter.oninput = () => {
+  const words = plain(filter.value).split(/\s+/);
+  for (const row of rows) row.hidden = !words.every((word) => plain(named(row)).includes(word));
+};
+document.addEventListener("keydown", (event) => {
+  if (event.target.closest("input, audio, video, dialog")) return;
+  if (event.key === "/" && !filter.hidden) {
+    event.preventDefault();
+    filter.focus();
+  } else if (event.key === " " && bar.audio && !event.target.closest("a, button")) {
+    event.preventDefault();
+    bar.audio.paused ? bar.audio.play() : bar.audio.pause();
+  }
+});
+
+addEventListener("hashchange", () => open(current()));
+if (location.hash) open(current());

@@ -1,0 +1,298 @@
+"""The server that people use: routes -> trees -> responses.
+
+    /files/{tree}/{path}   a file, or a folder (as a page, or as JSON by Accept or ?as=json)
+    /assets/{hash}/{name}  what the page is made of
+    /healthz /readyz /     is it alive, is it ready, the page
+
+A path is decoded here, once, segment by segment: a "/" hidden as %2F is refused, bytes that are not UTF-8
+are kept. What the trees raise becomes one line of text with the right status, and says nothing of the machine.
+"""
+
+import asyncio
+import json
+import logging
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from contextlib import aclosing
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import parse_qs, unquote_to_bytes
+
+from playhead import media
+from playhead.app import page
+from playhead.app.auth import Gate
+from playhead.blob import Blob, identity, literal
+from playhead.doors import asgi
+from playhead.errors import Changed, Failure, Malformed, NotFound, Unsized
+from playhead.respond import ERRORS, FILES, HASHED, About, Request, Response, asked, flowing, refusal, respond
+from playhead.tree import Ask, Entry, Tree, segments
+
+PAGE = 10_000  # entries of a folder in one answer
+LABELLED = 256 << 10  # bytes of a text that are looked at for its charset
+CONVERTED = 16 << 20  # bytes of the longest text that ?text=utf-8 converts
+# Files that a browser would run at our address: they get none of our rights.
+_ACTIVE = ("text/html", "application/xhtml+xml", "image/svg+xml", "application/xml", "application/xspf+xml")
+_CAGE = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src 'self' data:; media-src 'self'"
+
+log = logging.getLogger("playhead.request")
+errors = logging.getLogger("playhead.server")
+
+
+class Site:
+    """An ASGI application over trees by name."""
+
+    def __init__(self, trees: Mapping[str, Tree], gate: Gate = Gate(), prefix: str = "") -> None:
+        self.trees, self.gate, self.prefix = trees, gate, prefix
+        self.labels: OrderedDict[str, str] = OrderedDict()  # tag and name -> media type with charset
+
+    async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
+        if scope["type"] != "http":
+            return
+        began, request, status, sent = time.perf_counter(), asgi.request(scope), 0, 0
+        try:
+            for attempt in (1, 2):
+                response = await self._answer(scope, request)
+                status = response.status
+                try:
+                    sent = await asgi.send(response, scope, receive, send)
+                    break
+                except Failure as failure:
+                    if not isinstance(failure, Changed) or attempt == 2:
+                        status = failure.status
+                        await asgi.send(self._dressed(request, _refused(failure)), scope, receive, send)
+                        break
+        except asgi.Broken as broken:
+            errors.warning("%s broke off: %s", _asked_for(scope), broken)
+            if "playhead.reset" not in scope.get("extensions", {}):
+                raise
+        finally:
+            if log.isEnabledFor(logging.INFO):
+                self._log(scope, request, status, sent, time.perf_counter() - began)
+
+    def _log(self, scope: asgi.Scope, request: Request, status: int, sent: int, took: float) -> None:
+        client = self.gate.client((scope.get("client") or ["-"])[0], request.headers)
+        asked_for, ranged = _asked_for(scope), request.headers.get("range", "-")
+        extra = {"client": client, "request": asked_for, "range": ranged, "status": status, "bytes": sent}
+        text = f"{client} {asked_for} {ranged} -> {status}, {sent} bytes in {took * 1000:.0f} ms"
+        log.info("%s", text, extra={**extra, "seconds": round(took, 4)})
+
+    # ── routes ──
+
+    async def _answer(self, scope: asgi.Scope, request: Request) -> Response:
+        try:
+            self.gate.admit(request.headers)
+            response = await self._route(scope, request)
+        except Failure as failure:
+            response = _refused(failure)
+        except Exception:
+            errors.exception("a bug of ours at %s", _asked_for(scope))
+            response = refusal(500, "a bug of ours; the log says more")
+        return self._dressed(request, response)
+
+    def _dressed(self, request: Request, response: Response) -> Response:
+        return replace(response, headers=[*response.headers, *self.gate.allow(request.headers)])
+
+    async def _route(self, scope: asgi.Scope, request: Request) -> Response:
+        raw = scope["raw_path"].decode("ascii", "replace")
+        if not raw.startswith(self.prefix + "/"):
+            raise NotFound("there is nothing here")
+        kind, _, rest = raw[len(self.prefix) + 1 :].partition("/")
+        if request.method == "OPTIONS" and self.gate.cors:
+            return _preflight()
+        if request.method not in ("GET", "HEAD"):
+            return refusal(405, "only GET and HEAD are possible here", [("Allow", "GET, HEAD")])
+        query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        if kind == "files" and rest:
+            return await self._files(request, rest, query)
+        if kind == "assets":
+            return _asset(request, rest)
+        if kind in ("healthz", "readyz") and not rest:
+            return respond(request, literal(b"ok\n"), About(type="text/plain; charset=utf-8", cache=ERRORS))
+        if kind == "" and not rest:
+            return await self._home(request, query)
+        raise NotFound("there is nothing here")
+
+    async def _home(self, request: Request, query: Mapping[str, list[str]]) -> Response:
+        if len(self.trees) == 1:
+            name, tree = next(iter(self.trees.items()))
+            return await self._folder(request, name, tree, "", query)
+        return self._page(request, page.trees(self.prefix, list(self.trees)))
+
+    async def _files(self, request: Request, rest: str, query: Mapping[str, list[str]]) -> Response:
+        names = [_decoded(segment) for segment in rest.split("/")]
+        tree = self.trees.get(names[0])
+        if tree is None:
+            raise NotFound(f"there is no tree {names[0]!r}")
+        path = "/".join(names[1:])
+        if path == "" and len(names) == 1:
+            return _moved(self.prefix, rest)
+        if path == "" or path.endswith("/"):
+            return await self._folder(request, names[0], tree, path.removesuffix("/"), query)
+        try:
+            return await self._file(request, tree, path, query)
+        except NotFound:
+            if (await tree.find(path)).folder:
+                return _moved(self.prefix, rest)
+            raise
+
+    # ── files ──
+
+    async def _file(self, request: Request, tree: Tree, path: str, query: Mapping[str, list[str]]) -> Response:
+        name = segments(path)[-1]
+        kind = media.by_name(name)
+        about = About(name, kind or "application/octet-stream", attachment="download" in query)
+        converted = query.get("text") == ["utf-8"]
+        whole = converted or (kind and media.is_text(kind))
+        try:
+            blob = await tree.open(path, Ask() if whole else asked(request))
+        except Unsized:
+            return _caged(flowing(request, tree.flow(path), replace(about, type=_unseen(kind))))
+        about = replace(about, modified=blob.modified)
+        if converted:
+            blob, label = await _as_utf8(blob), "text/plain; charset=utf-8"
+        else:
+            blob, label = await self._labelled(blob, name, kind)
+        return _caged(respond(request, blob, replace(about, type=label)))
+
+    async def _labelled(self, blob: Blob, name: str, kind: str | None) -> tuple[Blob, str]:
+        """The blob (in memory now, where it is a short text) and its media type with charset."""
+        if kind and not media.is_text(kind):
+            return blob, kind
+        known = f"{blob.tag} {name}"
+        if blob.tag and known in self.labels:
+            self.labels.move_to_end(known)
+            return blob, self.labels[known]
+        short = blob.size <= LABELLED
+        head = await blob.read(0, LABELLED if kind or short else media.HEAD)
+        kind = kind or media.by_head(head[: media.HEAD])
+        if media.is_text(kind):
+            label = await asyncio.to_thread(media.charset, head, whole=short)
+            kind = f"{kind}; charset={label}"
+        if blob.tag:
+            self.labels[known] = kind
+            while len(self.labels) > 4096:
+                self.labels.popitem(last=False)
+        return literal(head, blob.tag) if short else blob, kind
+
+    # ── folders ──
+
+    async def _folder(
+        self, request: Request, name: str, tree: Tree, path: str, query: Mapping[str, list[str]]
+    ) -> Response:
+        segments(path)
+        async with aclosing(tree.entries(path)) as entries:
+            listed = [entry async for entry in entries]
+        shown, following = await asyncio.to_thread(_paged, listed, query.get("after", [""])[0])
+        wants_json = query.get("as") == ["json"] or "application/json" in request.headers.get("accept", "")
+        if wants_json:
+            data = {"path": path, "entries": [as_json(entry) for entry in shown], "next": following}
+            return _document(request, json.dumps(data).encode("ascii"), "application/json")
+        return self._page(request, page.folder(self.prefix, name, path, shown, following, alone=len(self.trees) == 1))
+
+    def _page(self, request: Request, html: str) -> Response:
+        response = _document(request, html.encode("utf-8", "replace"), "text/html; charset=utf-8")
+        policy = [("Content-Security-Policy", page.POLICY), ("Referrer-Policy", "no-referrer")]
+        return replace(response, headers=[*response.headers, *policy])
+
+
+# ── answers ──
+
+
+def _document(request: Request, data: bytes, kind: str) -> Response:
+    response = respond(request, literal(data), About(type=kind, cache=FILES))
+    return replace(response, headers=[*response.headers, ("Vary", "Accept")])
+
+
+def _asset(request: Request, rest: str) -> Response:
+    found = page.asset(rest)
+    if found is None:
+        raise NotFound("there is no such part of the page")
+    name, data = found
+    kind = media.by_name(name) or "application/octet-stream"
+    return respond(
+        request, literal(data), About(name, kind + "; charset=utf-8" * kind.startswith("text"), cache=HASHED)
+    )
+
+
+def _preflight() -> Response:
+    headers = [
+        ("Access-Control-Allow-Methods", "GET, HEAD"),
+        ("Access-Control-Allow-Headers", "Range, If-Range, If-Match, If-None-Match, If-Modified-Since"),
+        ("Access-Control-Max-Age", "86400"),
+    ]
+    return Response(204, headers)
+
+
+def _moved(prefix: str, rest: str) -> Response:
+    return replace(refusal(308, "this is a folder", [("Location", f"{prefix}/files/{rest}/")]))
+
+
+def _refused(failure: Failure) -> Response:
+    after = [("Retry-After", str(int(failure.after) + 1))] if failure.after is not None else []
+    return refusal(failure.status, str(failure), after)
+
+
+def _caged(response: Response) -> Response:
+    kind = dict(response.headers).get("Content-Type", "").partition(";")[0]
+    if kind not in _ACTIVE and not kind.startswith("multipart/"):
+        return response
+    return replace(response, headers=[*response.headers, ("Content-Security-Policy", _CAGE)])
+
+
+async def _as_utf8(blob: Blob) -> Blob:
+    if blob.size > CONVERTED:
+        raise Malformed(f"the text has {blob.size:,} bytes; ?text=utf-8 converts at most {CONVERTED:,}")
+    data = await asyncio.to_thread(media.to_utf8, await blob.read())
+    return literal(data, identity("utf-8", blob.tag))
+
+
+def _unseen(kind: str | None) -> str:
+    """The type of what has no size, and so cannot be looked at first."""
+    return f"{kind}; charset=utf-8" if kind and media.is_text(kind) else kind or "application/octet-stream"
+
+
+def _decoded(segment: str) -> str:
+    if re.search("%2f", segment, re.IGNORECASE):
+        raise Malformed("a name cannot hold a '/' (%2F); it is shown as '\uff0f'")
+    return unquote_to_bytes(segment).decode("utf-8", "surrogateescape")
+
+
+def _asked_for(scope: asgi.Scope) -> str:
+    return f"{scope['method']} {scope['raw_path'].decode('latin-1')}"
+
+
+# ── listings ──
+
+
+def order(entry: Entry) -> tuple[Any, ...]:
+    """Folders first; then as people count: 2 before 10."""
+    parts = re.split(r"(\d+)", entry.name.casefold())
+    natural = [(0, int(part[:18]), part) if part.isdecimal() else (1, 0, part) for part in parts if part]
+    return (not entry.folder, natural, entry.name)
+
+
+def _paged(entries: list[Entry], after: str) -> tuple[list[Entry], str | None]:
+    """One page of a folder, and what to ask for `after` it ("name/" for a folder); None: that was all."""
+    entries.sort(key=order)
+    if after:
+        border = order(Entry(after.removesuffix("/"), folder=after.endswith("/")))
+        entries = [entry for entry in entries if order(entry) > border]
+    shown = entries[:PAGE]
+    return shown, shown[-1].name + "/" * shown[-1].folder if len(entries) > PAGE else None
+
+
+def as_json(entry: Entry) -> dict[str, Any]:
+    return {
+        "name": entry.name,
+        "folder": entry.folder,
+        "size": entry.size,
+        "modified": _iso(entry.modified),
+        "tag": entry.tag,
+    }
+
+
+def _iso(when: datetime | None) -> str | None:
+    return when.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z") if when else None

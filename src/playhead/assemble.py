@@ -1,0 +1,123 @@
+"""The composition root: the only place that knows every concrete class, and the order they are put together in.
+
+The pipeline of a remote tree, outermost last:  web
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from playhead import secrets
+from playhead.app.auth import Gate, networks
+from playhead.app.site import Site
+from playhead.config import NAME, Config, TreeConfig
+from playhead.errors import Malformed, NotFound
+from playhead.origins.local import LocalTree
+from playhead.tree import Tree, below, segments
+
+if TYPE_CHECKING:
+    from playhead.origins.web import WebTree
+
+
+def tree_of(config: TreeConfig, folder: Path) -> Tree:
+    """The tree that a table of the configuration describes; `folder` is where relative paths are meant from."""
+    if config.use == "local":
+        return LocalTree(folder / Path(config.root or "").expanduser(), follow_links=config.follow_links)
+    return web(
+        config.url or "",
+        headers={name: secrets.resolve(value, folder) for name, value in config.headers.items()},
+        user=config.user,
+        password=secrets.resolve(config.password, folder) if config.password else None,
+        bearer=secrets.resolve(config.bearer, folder) if config.bearer else None,
+        proxy=secrets.resolve(config.proxy, folder) if config.proxy else None,
+        ca=str(folder / config.ca) if config.ca else None,
+        cert=str(folder / config.cert) if config.cert else None,
+    )
+
+
+def web(
+    url: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    user: str | None = None,
+    password: str | None = None,
+    bearer: str | None = None,
+    proxy: str | None = None,
+    ca: str | None = None,
+    cert: str | None = None,
+) -> "WebTree":
+    """A URL as a tree, with what it takes to be let in."""
+    from playhead.origins.fetch import Access, basic
+    from playhead.origins.web import WebTree
+
+    sent = dict(headers or {})
+    if user is not None:
+        sent["Authorization"] = basic(user, secrets.hide(password or ""))
+    elif bearer is not None:
+        sent["Authorization"] = f"Bearer {secrets.hide(bearer)}"
+    for value in sent.values():
+        secrets.hide(value)
+    userinfo = url.partition("://")[2].partition("/")[0].rpartition("@")[0]
+    if userinfo:
+        secrets.hide(unquote(userinfo.partition(":")[2]))
+    known_by = secrets.fingerprint(userinfo, *(f"{name}: {value}" for name, value in sorted(sent.items())))
+    return WebTree(url, Access(sent, proxy, ca, cert, known_by))
+
+
+def source(text: str, config: Config) -> tuple[Tree, str]:
+    """A SOURCE of the command line -> a tree and a path in it. Raises Malformed, NotFound or Denied.
+
+    Contains "://": a URL. NAME:path, where NAME is a tree of the configuration: that. Else a path.
+    """
+    if "://" in text:
+        tree = web(text)
+        return tree, tree.single or ""
+    name, colon, path = text.partition(":")
+    if colon and NAME.fullmatch(name):
+        if name not in config.tree:
+            known = ", ".join(sorted(config.tree)) or "none; see `[tree.NAME]` in the documentation"
+            raise Malformed(f"{name!r} is not a tree of the configuration (known: {known}); a path begins with './'")
+        path = path.strip("/")
+        segments(path)
+        return tree_of(config.tree[name], config.folder), path
+    place = Path(text).expanduser()
+    if place.is_dir():
+        return LocalTree(place), ""
+    if not os.path.lexists(place):
+        raise NotFound(f"{text!r}: there is no such file or folder")
+    absolute = Path(os.path.abspath(place))
+    return LocalTree(absolute.parent), absolute.name
+
+
+async def rooted(tree: Tree, path: str) -> Tree:
+    """The tree with what is at a path as its root."""
+    return below(tree, path, await tree.find(path)) if path else tree
+
+
+async def site(sources: Sequence[str], config: Config, *, login: bool) -> Site:
+    """The server's application: the configuration's trees, and the SOURCEs as music, music2, ...
+
+    Raises the Failure of a SOURCE that cannot be read now.
+    """
+    trees: dict[str, Tree] = {}
+    for text in sources:
+        name = next(f"music{n if n > 1 else ''}" for n in range(1, 10_000) if f"music{n if n > 1 else ''}" not in trees)
+        trees[name] = await rooted(*source(text, config))
+        await readable(trees[name])
+    for name, described in config.tree.items():
+        if name in trees:
+            raise Malformed(f"a SOURCE on the command line is called {name!r}, as a tree of the configuration is")
+        trees[name] = tree_of(described, config.folder)
+    if not trees:
+        raise Malformed("there is nothing to serve: give a folder or a URL, or describe a `[tree.NAME]`")
+    return Site(trees, Gate(login, config.cors, networks(config.trusted_proxies)), config.prefix)
+
+
+async def readable(tree: Tree) -> None:
+    """Raises why the root of a tree cannot be listed."""
+    async with aclosing(tree.entries("")) as entries:
+        async for _ in entries:
+            return

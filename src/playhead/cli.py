@@ -1,0 +1,280 @@
+"""The command line. Every command ends with a code that says what went wrong, and one line that says it."""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from playhead.errors import Failure, Malformed, Unsized
+from playhead.version import __version__
+
+if TYPE_CHECKING:
+    from playhead.blob import Pieces
+    from playhead.config import Config
+    from playhead.tree import Entry, Tree
+
+SOURCE = 'a folder, a file, a URL (ending in "/": a folder), or NAME:path with a tree of the configuration'
+CODES = """exit codes:
+  0 all went well     3 not found    6 damaged                         9 some of several failed
+  1 a bug of ours     4 denied       7 unavailable: try again later  130 interrupted
+  2 usage or config   5 changed      8 the disk is full              141 the reader closed the pipe"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments of every command."""
+    top = argparse.ArgumentParser(
+        prog="playhead",
+        description="Plays and serves files from where they are kept, from the first byte.",
+        epilog=CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"playhead {__version__}")
+    commands = top.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
+
+    serve = _command(commands, "serve", "serve files to browsers and players", _serve)
+    serve.add_argument("source", nargs="*", metavar="SOURCE", help=SOURCE)
+    serve.add_argument("--listen", metavar="HOST:PORT", help="where to listen (127.0.0.1:4040; port 0: any free one)")
+    serve.add_argument("--no-login", action="store_true", help="let in whoever can reach the server")
+    serve.add_argument("--browser", action="store_true", help="open the page in a browser")
+    serve.add_argument("--tls-cert", metavar="FILE", help="serve HTTPS with this certificate (PEM)")
+    serve.add_argument("--tls-key", metavar="FILE", help="the certificate's key (PEM)")
+
+    ls = _command(commands, "ls", "list a folder", _ls)
+    ls.add_argument("source", metavar="SOURCE", help=SOURCE)
+    ls.add_argument("--json", action="store_true", help="as JSON")
+
+    cat = _command(commands, "cat", "write a file, or a part of it, to standard output", _cat)
+    cat.add_argument("source", metavar="SOURCE", help=SOURCE)
+    cat.add_argument("--offset", type=_count, default=0, metavar="N", help="leave out the first N bytes")
+    cat.add_argument("--length", type=_count, metavar="N", help="write N bytes at most")
+
+    _command(commands, "doctor", "look for what is missing or wrong, and say what to do", _doctor)
+    return top
+
+
+def _command(
+    commands: Any, name: str, line: str, act: Callable[[argparse.Namespace], Coroutine[Any, Any, int]]
+) -> argparse.ArgumentParser:
+    made: argparse.ArgumentParser = commands.add_parser(name, help=line, description=line[0].upper() + line[1:] + ".")
+    made.add_argument("--config", type=Path, metavar="FILE", help="the configuration file")
+    made.add_argument("-v", "--verbose", action="store_true", help="one line for each request, sent or received")
+    made.set_defaults(act=act)
+    return made
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of bytes")
+    return int(text)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit code."""
+    options = parser().parse_args(arguments)
+    try:
+        code = _run(options)
+        sys.stdout.flush()
+        return code
+    except Failure as failure:
+        return _say(str(failure), failure.code)
+    except BrokenPipeError:
+        with contextlib.suppress(OSError):  # nobody reads any more: nothing is to be flushed at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except KeyboardInterrupt:
+        return 130
+
+
+def _say(line: str, code: int) -> int:
+    from playhead.secrets import scrub
+
+    print(f"playhead: {scrub(line)}".encode("utf-8", "backslashreplace").decode(), file=sys.stderr)
+    return code
+
+
+def _run(options: argparse.Namespace) -> int:
+    from playhead import config, logs
+
+    options.config = config.load(options.config)
+    log = options.config.log
+    logs.begin("info" if options.verbose and log.level != "debug" else log.level, log.format)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        code: int = runner.run(options.act(options))
+    return code
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+# ── serve ──
+
+
+async def _serve(options: argparse.Namespace) -> int:
+    from playhead import assemble
+    from playhead.app.auth import REMEDY, is_loopback
+    from playhead.doors import server
+
+    config: Config = options.config
+    host, port = _address(options.listen or config.listen)
+    if not options.no_login and not is_loopback(host):
+        raise Malformed(f"{host} can be reached by others, and there is no user who could log in; {REMEDY}")
+    tls = _tls(options.tls_cert or _beside(config, config.tls_cert), options.tls_key or _beside(config, config.tls_key))
+    site = await assemble.site(options.source, config, login=not options.no_login)
+    try:
+        sock = server.listen(host, port)
+    except OSError as error:
+        raise Malformed(f"cannot listen on {host}:{port}: {os.strerror(error.errno or 0).lower()}") from error
+    url = _shown_url(bool(tls), host, sock.getsockname()[1], config.prefix)
+
+    def ready() -> None:
+        print(url, flush=True)
+        if options.browser:
+            import webbrowser
+
+            asyncio.get_running_loop().run_in_executor(None, webbrowser.open, url)
+
+    try:
+        return await server.serve(site, sock, tls=tls, ready=ready)
+    finally:
+        for tree in site.trees.values():
+            await tree.aclose()
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise Malformed(f"{text!r} is not HOST:PORT, as 127.0.0.1:4040 or [::1]:4040 is")
+    if not host.strip("[]"):
+        raise Malformed(f"{text!r} names no host; 127.0.0.1{text} is this machine, 0.0.0.0{text} all that reach it")
+    return host.strip("[]"), int(port)
+
+
+def _beside(config: "Config", path: str | None) -> str | None:
+    return str(config.folder / path) if path else None
+
+
+def _tls(cert: str | None, key: str | None) -> tuple[str, str] | None:
+    from playhead.doors.server import certificate
+
+    if not cert and not key:
+        return None
+    if not cert or not key:
+        raise Malformed("a certificate needs its key, and a key its certificate: give --tls-cert and --tls-key")
+    try:
+        certificate(cert, key)
+    except OSError as error:  # ssl.SSLError is one
+        raise Malformed(f"{cert} and {key} are not a certificate and its key: {error.strerror or error}") from error
+    return cert, key
+
+
+def _shown_url(tls: bool, host: str, port: int, prefix: str) -> str:
+    return f"http{'s' if tls else ''}://{f'[{host}]' if ':' in host else host}:{port}{prefix}/"
+
+
+# ── ls and cat ──
+
+
+async def _ls(options: argparse.Namespace) -> int:
+    from playhead.app.site import as_json, order
+
+    tree, path = _source(options)
+    try:
+        entries = sorted([entry async for entry in _listed(tree, path)], key=order)
+        if options.json:
+            print(json.dumps({"path": path, "entries": [as_json(entry) for entry in entries], "next": None}, indent=1))
+        else:
+            sys.stdout.writelines(_line(entry) for entry in entries)
+        return 0
+    finally:
+        await tree.aclose()
+
+
+async def _listed(tree: "Tree", path: str) -> Any:
+    entry = await tree.find(path)
+    if not entry.folder:
+        yield entry
+        return
+    async with contextlib.aclosing(tree.entries(path)) as entries:
+        async for entry in entries:
+            yield entry
+
+
+def _line(entry: "Entry") -> str:
+    """One line of a listing; what would steer the terminal is shown as a question mark."""
+    size = "-" if entry.size is None else f"{entry.size:,}"
+    when = entry.modified.astimezone().strftime("%Y-%m-%d %H:%M") if entry.modified else "-"
+    name = entry.name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    name = "".join(char if char.isprintable() else "?" for char in name)
+    return f"{size:>18}  {when:<16}  {name}{'/' * entry.folder}\n"
+
+
+async def _cat(options: argparse.Namespace) -> int:
+    from playhead.blob import pieces
+    from playhead.tree import Ask
+
+    tree, path = _source(options)
+    start, length = options.offset, options.length
+    try:
+        stop = None if length is None else start + length
+        try:
+            blob = await tree.open(path, Ask(start, stop))
+        except Unsized:
+            await _write(_between(tree.flow(path), start, stop))
+        else:
+            stop = blob.size if stop is None else min(stop, blob.size)
+            await _write(pieces(blob, min(start, stop), stop))
+        return 0
+    finally:
+        await tree.aclose()
+
+
+async def _between(stream: "Pieces", start: int, stop: int | None) -> "Pieces":
+    at = 0
+    async with contextlib.aclosing(stream):
+        async for piece in stream:
+            assert isinstance(piece, bytes | memoryview)
+            begin, at = at, at + len(piece)
+            if at > start:
+                yield memoryview(piece)[max(0, start - begin) : None if stop is None else max(0, stop - begin)]
+            if stop is not None and at >= stop:
+                return
+
+
+async def _write(stream: "Pieces") -> None:
+    from playhead.blob import FileSpan
+
+    out = sys.stdout.buffer
+    async with contextlib.aclosing(stream):
+        async for piece in stream:
+            if isinstance(piece, FileSpan):
+                for at in range(0, piece.length, 1 << 20):
+                    data = await asyncio.to_thread(piece.pread, at, min(at + (1 << 20), piece.length))
+                    await asyncio.to_thread(out.write, data)
+            else:
+                await asyncio.to_thread(out.write, piece)
+    await asyncio.to_thread(out.flush)
+
+
+def _source(options: argparse.Namespace) -> "tuple[Tree, str]":
+    from playhead import assemble
+
+    return assemble.source(options.source, options.config)
+
+
+# ── doctor ──
+
+
+async def _doctor(options: argparse.Namespace) -> int:
+    from playhead import doctor
+
+    return await doctor.examine(options.config)

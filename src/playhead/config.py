@@ -1,0 +1,211 @@
+"""The configuration: a TOML file -> frozen values, every key checked, every error naming its line.
+
+Only `assemble` and `cli` read it; what is built gets the two or three values that it needs.
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from playhead.errors import Malformed
+
+NAME = re.compile(r"[a-z][a-z0-9-]*")
+LEVELS = ("debug", "info", "warning", "error")
+FORMATS = ("text", "json")
+
+
+@dataclass(frozen=True, slots=True)
+class TreeConfig:
+    """`[tree.NAME]`: where files come from. Secrets may be given as "secret:NAME"."""
+
+    use: str
+    root: str | None = None
+    follow_links: bool = False
+    url: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    user: str | None = None
+    password: str | None = None
+    bearer: str | None = None
+    proxy: str | None = None
+    ca: str | None = None
+    cert: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LogConfig:
+    """`[log]`: from which level on, and as text or JSON."""
+
+    level: str = "warning"
+    format: str = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The whole file. `folder` is where it lies: relative paths in it are meant from there."""
+
+    listen: str = "127.0.0.1:4040"
+    prefix: str = ""
+    trusted_proxies: tuple[str, ...] = ()
+    cors: tuple[str, ...] = ()
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    log: LogConfig = LogConfig()
+    tree: Mapping[str, TreeConfig] = field(default_factory=dict)
+    folder: Path = Path()
+
+
+def default_path() -> Path:
+    """Where the configuration lies unless --config says otherwise."""
+    if named := os.environ.get("PLAYHEAD_CONFIG"):
+        return Path(named)
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "playhead" / "playhead.toml"
+
+
+def load(path: Path | None = None) -> Config:
+    """The configuration at a path; at the default place it may be absent. Raises Malformed."""
+    named = path is not None or "PLAYHEAD_CONFIG" in os.environ
+    path = path or default_path()
+    try:
+        text = path.read_text("utf-8")
+    except FileNotFoundError:
+        if named:
+            raise Malformed(f"{path}: there is no such configuration file") from None
+        return Config(folder=path.parent)
+    except (OSError, UnicodeDecodeError) as error:
+        raise Malformed(f"{path}: the configuration cannot be read: {error}") from error
+    return parse(text, path)
+
+
+def parse(text: str, path: Path) -> Config:
+    """The configuration that a text is. Raises Malformed, with the line where it can be told."""
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise Malformed(f"{path}: {error}") from error
+    try:
+        return Config(**_checked(table, Config, ""), folder=path.parent)
+    except _Wrong as wrong:
+        line = _line(text, wrong.table, wrong.key)
+        raise Malformed(f"{path}{f':{line}' if line else ''}: {wrong}") from None
+
+
+class _Wrong(Exception):
+    def __init__(self, table: str, key: str, what: str) -> None:
+        super().__init__(f"{f'{table}.' if table else ''}{key}: {what}")
+        self.table, self.key = table, key
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("a text in quotes is wanted")
+    return value
+
+
+def _truth(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("true or false is wanted")
+    return value
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise ValueError("a list of texts is wanted")
+    return tuple(_text(item) for item in value)
+
+
+def _headers(value: Any) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise ValueError('a table of names and values is wanted, as { X-Name = "value" }')
+    return {name: _text(text) for name, text in value.items()}
+
+
+def _prefix(value: Any) -> str:
+    if _text(value) and not re.fullmatch(r"(/[\w.~-]+)+", value):
+        raise ValueError('a path as "/music" is wanted')
+    return str(value)
+
+
+def _origins(value: Any) -> tuple[str, ...]:
+    for origin in _texts(value):
+        if not re.fullmatch(r"https?://[^/\s]+", origin):
+            raise ValueError(f'{origin!r} is not an origin as "https://example.org"')
+    return _texts(value)
+
+
+def _one_of(*choices: str) -> Callable[[Any], str]:
+    def check(value: Any) -> str:
+        if value not in choices:
+            raise ValueError(f"one of {', '.join(choices)} is wanted")
+        return str(value)
+
+    return check
+
+
+def _log(value: Any) -> LogConfig:
+    return LogConfig(**_checked(_table(value), LogConfig, "log"))
+
+
+def _trees(value: Any) -> dict[str, TreeConfig]:
+    found = {}
+    for name, table in _table(value).items():
+        if not NAME.fullmatch(name):
+            raise _Wrong("tree", name, "a name is made of a-z, 0-9 and '-', and begins with a letter")
+        at = f"tree.{name}"
+        tree = _checked(_table(table), TreeConfig, at)
+        needed = {"local": "root", "web": "url"}[tree["use"]] if "use" in tree else "use"
+        if not tree.get(needed):
+            raise _Wrong("tree", name, f"{needed!r} is missing")
+        found[name] = TreeConfig(**tree)
+    return found
+
+
+def _table(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError("a table is wanted")
+    return value
+
+
+_CHECKS: dict[str, Callable[[Any], Any]] = {
+    "prefix": _prefix,
+    "trusted_proxies": _texts,
+    "cors": _origins,
+    "log": _log,
+    "tree": _trees,
+    "level": _one_of(*LEVELS),
+    "format": _one_of(*FORMATS),
+    "use": _one_of("local", "web"),
+    "follow_links": _truth,
+    "headers": _headers,
+}
+
+
+def _checked(table: dict[str, Any], kind: type, at: str) -> dict[str, Any]:
+    """The values of a table, each checked. Raises _Wrong for the first that is not right."""
+    allowed = [known.name for known in fields(kind) if known.name != "folder"]
+    for key, value in table.items():
+        if key not in allowed:
+            raise _Wrong(at, key, f"unknown; known here: {', '.join(allowed)}")
+        try:
+            check: Callable[[Any], Any] = _CHECKS.get(key, _text)
+            table[key] = check(value)
+        except ValueError as error:
+            raise _Wrong(at, key, str(error)) from error
+    return table
+
+
+def _line(text: str, table: str, key: str) -> int | None:
+    """The line that a key of a table stands on: as `key =` below its header, or inside `table = { key = ...`."""
+    word = rf"(?:^|[\s{{,.\"]){re.escape(key)}\"?\s*="
+    last, inside = re.escape(table.rpartition(".")[2]), not table
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := re.match(r"\s*\[+\s*([^\]]+?)\s*\]+", line):
+            inside = header[1] == table
+            if header[1] == f"{table}.{key}".strip("."):
+                return number
+        elif re.search(word, line) and (inside or re.search(rf"\b{last}\b.*\b{re.escape(key)}", line)):
+            return number
+    return None

@@ -1,0 +1,1 @@
+"""Where bytes leave: responses and blobs, handed to servers, files and mounts."""

@@ -1,0 +1,140 @@
+"""Response -> an ASGI server's way of sending it.
+
+Bytes leave as they come, one piece at a time, and the server's own back-pressure is ours. A span of a file
+goes to the kernel where the server offers `http.response.zerocopysend`; else it is read in a thread, 64 KiB
+at a time. When the client leaves, the stream behind is closed: our own server cancels the request's task, on
+any other we listen for the disconnect beside the sending. A failure after the first byte resets the
+connection, so that no client takes a part for the whole.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
+from contextlib import aclosing, contextmanager
+from typing import Any
+
+from playhead.blob import Blob, FileSpan, Piece, Pieces
+from playhead.errors import Failure
+from playhead.respond import Request, Response
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+CHUNK = 64 << 10  # bytes in a message: what a client that stands still costs in memory, twice
+
+log = logging.getLogger("playhead.server")
+
+
+class Broken(Exception):
+    """A body failed after its head was sent: the connection has been (or must be) reset."""
+
+
+def request(scope: Scope) -> Request:
+    """The method and headers of a scope; of a header that is repeated, the values joined by commas."""
+    headers: dict[str, str] = {}
+    for raw, value in scope["headers"]:
+        name, text = raw.decode("latin-1"), value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {text}" if name in headers else text
+    return Request(scope["method"], headers)
+
+
+async def send(response: Response, scope: Scope, receive: Receive, send: Send) -> int:
+    """Send a response, and tell how many bytes of body it had.
+
+    A Failure before the first byte passes through, with nothing sent. Raises Broken where the body failed on
+    the way, and CancelledError where the client left.
+    """
+    if scope.get("extensions", {}).get("playhead.cancels"):
+        return await _send(response, scope, send)
+    sending = asyncio.ensure_future(_send(response, scope, send))
+    leaving = asyncio.ensure_future(_left(receive))
+    try:
+        await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        return sending.result() if sending.done() else 0
+    finally:
+        for task in (sending, leaving):
+            task.cancel()
+        await asyncio.gather(sending, leaving, return_exceptions=True)
+
+
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _send(response: Response, scope: Scope, send: Send) -> int:
+    body = response.body
+    if scope["method"] == "HEAD" or response.status == 304:
+        await send(_head(response))
+        await send(_END)
+        return 0
+    ready = body.here(0, body.size) if isinstance(body, Blob) else None
+    if ready is not None:
+        return await _all(response, ready, scope, send)
+    async with aclosing(body.stream(0, body.size) if isinstance(body, Blob) else body.pieces) as stream:
+        first = await anext(stream, b"")
+        await send(_head(response))
+        return await _rest(first, stream, scope, send)
+
+
+_END = {"type": "http.response.body", "body": b"", "more_body": False}
+
+
+def _head(response: Response) -> Message:
+    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in response.headers]
+    return {"type": "http.response.start", "status": response.status, "headers": headers}
+
+
+async def _all(response: Response, ready: Sequence[Piece], scope: Scope, send: Send) -> int:
+    await send(_head(response))
+    with _breaking(scope):
+        for piece in ready:
+            await _piece(piece, scope, send)
+        await send(_END)
+    return sum(map(len, ready))
+
+
+async def _rest(first: Piece, stream: Pieces, scope: Scope, send: Send) -> int:
+    with _breaking(scope):
+        await _piece(first, scope, send)
+        sent = len(first)
+        async for piece in stream:
+            await _piece(piece, scope, send)
+            sent += len(piece)
+        await send(_END)
+    return sent
+
+
+@contextmanager
+def _breaking(scope: Scope) -> Iterator[None]:
+    """What fails in here has already sent a head: reset the connection, and say why as Broken."""
+    try:
+        yield
+    except Exception as error:
+        reset(scope)
+        raise Broken(str(error) if isinstance(error, Failure) else repr(error)) from error
+
+
+async def _piece(piece: Piece, scope: Scope, send: Send) -> None:
+    if not isinstance(piece, FileSpan):
+        for at in range(0, len(piece), CHUNK):
+            part = piece if len(piece) <= CHUNK else memoryview(piece)[at : at + CHUNK]
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+    elif "http.response.zerocopysend" in scope.get("extensions", {}):
+        message = {"file": piece.file, "offset": piece.offset, "count": piece.length, "more_body": True}
+        await send({"type": "http.response.zerocopysend", **message})
+    else:
+        for at in range(0, piece.length, CHUNK):
+            data = await asyncio.to_thread(piece.pread, at, min(at + CHUNK, piece.length))
+            await send({"type": "http.response.body", "body": data, "more_body": True})
+
+
+def reset(scope: Scope) -> None:
+    """Break the connection off, so that what was sent cannot be taken for the whole.
+
+    Where the server does not offer it, the exception that ends the application does the same.
+    """
+    if breaking := scope.get("extensions", {}).get("playhead.reset"):
+        breaking()

@@ -1,0 +1,319 @@
+"""Our uvicorn: files leave by sendfile, readers that stand still cost little, and nobody takes more than a share.
+
+A subclass of uvicorn's httptools protocol. It offers `http.response.zerocopysend` on plain HTTP: the
+transport's write limit is 0, so that draining means that the kernel has everything; then `os.sendfile` on the
+connection's own socket (waiting on a duplicate of it, for a loop allows no writer on a transport's descriptor).
+Under TLS the extension is not offered and bytes are sent.
+
+What uvicorn lets pass and we do not: a client that leaves cancels the task that serves it, also while that
+waits for an origin, and also where another request is pipelined behind; garbage after a request never becomes
+a 400 inside another answer's body; a request's head has a limit in bytes, headers and seconds.
+"""
+
+import asyncio
+import errno
+import gc
+import logging
+import os
+import resource
+import signal
+import socket
+import ssl
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from playhead.blob import FileSpan, HasFileno
+from playhead.doors.asgi import Message, Receive, Scope, Send
+from playhead.errors import Damaged
+
+HEAD_BYTES = 64 << 10
+HEAD_LINES = 100
+HEAD_SECONDS = 15.0
+IDLE_SECONDS = 75.0
+PIPELINED = 32  # requests that wait behind another on one connection
+CALL = 256 << 10  # bytes of one sendfile
+TURN = 1 << 20  # bytes after which other connections have their turn
+UNSENT = 128 << 10  # bytes that the kernel keeps unsent for a connection
+NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)
+
+log = logging.getLogger("playhead.server")
+
+
+class PlayheadProtocol(HttpToolsProtocol):
+    """One connection."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.application = self.app
+        self.app = self._serve
+        self.serving: set[asyncio.Task[Any]] = set()
+        self.head_bytes = 0
+        self.head_timer: asyncio.TimerHandle | None = None
+        self.duplicate: int | None = None
+        self.extensions: dict[str, Any] = {}
+
+    # ── the connection ──
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.extensions = {"playhead.cancels": True, "playhead.reset": self.reset}
+        sock = transport.get_extra_info("socket")
+        if hasattr(os, "sendfile") and self.scheme == "http" and sock is not None:
+            transport.set_write_buffer_limits(0)
+            self.extensions["http.response.zerocopysend"] = {}
+            try:
+                sock.setsockopt(socket.IPPROTO_TCP, NOTSENT_LOWAT, UNSENT)
+            except OSError:
+                pass  # a system without it keeps more unsent, and that is all
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._head_is_here()
+        super().connection_lost(exc)
+        if self.cycle:
+            self.cycle.disconnected = True
+        for cycle, _ in self.pipeline:
+            cycle.disconnected = True
+        self.pipeline.clear()
+        for task in self.serving:
+            task.cancel()
+        if self.duplicate is not None:
+            asyncio.get_running_loop().remove_writer(self.duplicate)
+            os.close(self.duplicate)  # else no FIN leaves
+            self.duplicate = None
+
+    def reset(self) -> None:
+        """End the connection so that the other side sees an error, never a clean end."""
+        sock = self.transport.get_extra_info("socket")
+        if sock is not None:
+            try:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            except OSError:
+                pass  # it is gone already
+        self.transport.abort()
+
+    # ── the head of a request ──
+
+    def data_received(self, data: bytes) -> None:
+        if self.head_timer is None and (self.cycle is None or self.cycle.response_complete):
+            self._await_head()
+        self.head_bytes += len(data)
+        super().data_received(data)
+        if self.head_timer is not None and self.head_bytes > HEAD_BYTES:
+            self._refuse(b"431 Request Header Fields Too Large", "the head of the request is too large")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["extensions"] = self.extensions
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        super().on_header(name, value)
+        if len(self.headers) > HEAD_LINES:
+            raise ValueError("too many headers")
+
+    def on_headers_complete(self) -> None:
+        self._head_is_here()
+        super().on_headers_complete()
+        if len(self.pipeline) > PIPELINED:
+            self.reset()
+        else:
+            self.flow.resume_reading()  # else nobody would see the client leave
+
+    def on_body(self, body: bytes) -> None:
+        if self.scope["method"] not in ("GET", "HEAD"):
+            super().on_body(body)
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(b"400 Bad Request", msg)
+
+    def _await_head(self) -> None:
+        self.head_bytes = 0
+        self.head_timer = self.loop.call_later(HEAD_SECONDS, self._too_slow)
+
+    def _head_is_here(self) -> None:
+        if self.head_timer is not None:
+            self.head_timer.cancel()
+            self.head_timer = None
+
+    def _too_slow(self) -> None:
+        self._refuse(b"408 Request Timeout", f"the head of the request took more than {HEAD_SECONDS:.0f} s")
+
+    def _refuse(self, status: bytes, line: str) -> None:
+        """Answer an error and close; in the middle of another answer, break that off instead."""
+        self._head_is_here()
+        if self.transport.is_closing():
+            return
+        if self.serving:
+            self.reset()
+            return
+        body = line.encode() + b"\n"
+        head = b"content-type: text/plain; charset=utf-8\r\ncache-control: no-store\r\nconnection: close\r\n"
+        self.transport.write(b"HTTP/1.1 %b\r\n%bcontent-length: %d\r\n\r\n%b" % (status, head, len(body), body))
+        self.transport.close()
+
+    # ── a request ──
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        cycle: RequestResponseCycle = send.__self__  # type: ignore[attr-defined]
+        task = asyncio.current_task()
+        assert task is not None
+        self.serving.add(task)
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.zerocopysend":
+                await self._sendfile(cycle, message)
+                await send({"type": "http.response.body", "body": b"", "more_body": message["more_body"]})
+            else:
+                await send(message)
+
+        try:
+            await self.application(scope, receive, sending)
+        except asyncio.CancelledError:
+            if not cycle.disconnected:
+                self.reset()  # a shutdown
+            cycle.disconnected = True
+        finally:
+            self.serving.discard(task)
+
+    async def _sendfile(self, cycle: RequestResponseCycle, message: Message) -> None:
+        """Hand `count` bytes of a file to the kernel. Raises Damaged where the file has fewer."""
+        file, offset, left = message["file"], message["offset"], message["count"]
+        if cycle.chunked_encoding or cycle.scope["method"] == "HEAD" or not cycle.response_started:
+            raise RuntimeError("zerocopysend needs a response with a Content-Length")
+        if left > cycle.expected_content_length:
+            raise RuntimeError("Response content longer than Content-Length")
+        cycle.expected_content_length -= left
+        sock, turn = self.transport.get_extra_info("socket"), 0
+        if self.flow.write_paused:
+            await self.flow.drain()
+        while left and not cycle.disconnected:
+            if turn % TURN == 0:
+                await _resident(file, offset, left)
+                if turn:
+                    await asyncio.sleep(0)
+            try:
+                sent = os.sendfile(sock.fileno(), file.fileno(), offset, min(left, CALL, TURN - turn % TURN))
+            except BlockingIOError:
+                await self._writable(sock)
+                continue
+            except OSError as error:
+                if error.errno in (errno.EPIPE, errno.ECONNRESET, errno.EBADF, errno.ENOTCONN):
+                    await self._gone()
+                raise
+            if sent == 0:
+                raise Damaged("a file became shorter while it was being sent")
+            offset, left, turn = offset + sent, left - sent, turn + sent
+
+    async def _writable(self, sock: socket.socket) -> None:
+        if self.duplicate is None:
+            self.duplicate = os.dup(sock.fileno())
+        ready = self.loop.create_future()
+        self.loop.add_writer(self.duplicate, _wake, ready)
+        try:
+            await ready
+        finally:
+            if self.duplicate is not None:
+                self.loop.remove_writer(self.duplicate)
+
+    async def _gone(self) -> None:
+        """The other side has left: wait to be cancelled, which the transport is about to see to."""
+        self.transport.abort()
+        await asyncio.Event().wait()
+
+
+def _wake(ready: "asyncio.Future[None]") -> None:
+    if not ready.done():
+        ready.set_result(None)
+
+
+async def _resident(file: HasFileno, offset: int, left: int) -> None:
+    """Return when the next turn of a run is in memory, so that sendfile does not wait for a disk on the loop."""
+    run = min(left, TURN)
+    if not (_in_memory(file.fileno(), offset) and _in_memory(file.fileno(), offset + run - 1)):
+        await asyncio.to_thread(FileSpan(file, offset, run).read)
+    if left > run and hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(file.fileno(), offset + run, min(left - run, TURN), os.POSIX_FADV_WILLNEED)
+
+
+def _in_memory(fd: int, offset: int) -> bool:
+    if not hasattr(os, "RWF_NOWAIT"):
+        return False
+    try:
+        os.preadv(fd, [bytearray(1)], offset, os.RWF_NOWAIT)
+    except OSError:
+        return False
+    return True
+
+
+class Server(uvicorn.Server):
+    """uvicorn, ended by SIGTERM (0) or SIGINT (130) without dying of the signal."""
+
+    signalled = 0
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        yield
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
+        self.signalled = self.signalled or sig
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises OSError where the address cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=4096, reuse_port=False)
+
+
+async def serve(
+    app: Any, sock: socket.socket, *, tls: tuple[str, str] | None = None, ready: Callable[[], None] | None = None
+) -> int:
+    """Serve an ASGI application on a socket until SIGTERM or SIGINT; returns the exit code."""
+    descriptors = raise_limit()
+    config = uvicorn.Config(
+        app,
+        http=PlayheadProtocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=int(IDLE_SECONDS),
+        timeout_graceful_shutdown=3,
+        limit_concurrency=max(64, (descriptors - 256) // 2),
+        ssl_certfile=tls[0] if tls else None,
+        ssl_keyfile=tls[1] if tls else None,
+    )
+    config.load()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)  # the defaults double p99 at 64 connections
+    server = Server(config)
+    if ready:
+        ready()
+    await server.serve(sockets=[sock])
+    return 130 if server.signalled == signal.SIGINT else 0
+
+
+def raise_limit() -> int:
+    """Allow this process all the descriptors that the system lets it have; returns how many."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = min(hard if hard != resource.RLIM_INFINITY else 1 << 20, 1 << 20)
+    if wanted > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return max(soft, wanted)
+
+
+def certificate(cert: str, key: str) -> None:
+    """Raises OSError or ssl.SSLError where these are not a certificate and its key."""
+    ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(cert, key)

@@ -1,0 +1,228 @@
+"""One GET to an origin: credentials, proxies, certificates, redirects, time-outs; errors as ours.
+
+Time-outs are on connecting and on silence, never on the whole. Credentials go to the origin alone, not to
+where it redirects. A URL is shown without user, password or query, for there secrets are.
+"""
+
+import base64
+import logging
+import ssl
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+import aiohttp
+from yarl import URL
+
+from playhead.errors import Busy, Damaged, Denied, Failure, Malformed, NotFound, Unavailable
+from playhead.version import __version__
+
+CONNECT = 10.0  # seconds to connect in
+SILENCE = 30.0  # seconds without a byte
+REDIRECTS = 10
+
+log = logging.getLogger("playhead.upstream")
+
+_STATUSES: dict[int, tuple[type[Failure], str]] = {
+    401: (Denied, "wants other credentials than it was given"),
+    403: (Denied, "refuses"),
+    404: (NotFound, "has no such file"),
+    407: (Unavailable, "cannot be reached: the proxy wants credentials"),
+    410: (NotFound, "no longer has this file"),
+    429: (Busy, "says that there were too many requests"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How to reach an origin. `ca` and `cert` are PEM files (`cert` with its key); `proxy` an http or socks URL.
+
+    `fingerprint` stands for the credentials in tags: blobs of different credentials never share one.
+    """
+
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    proxy: str | None = field(default=None, repr=False)
+    ca: str | None = None
+    cert: str | None = None
+    fingerprint: str = ""
+
+
+def basic(user: str, password: str) -> str:
+    """The Authorization header of a user name and password (RFC 7617)."""
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
+
+
+class Client:
+    """Sends GETs to the origin of `base`, as `access` says. Belongs to the loop of its first request."""
+
+    def __init__(self, base: str, access: Access) -> None:
+        try:
+            url = URL(base)
+        except ValueError as error:
+            raise Malformed(f"{base!r} is not a URL") from error
+        self.base = url.with_user(None).with_fragment(None) if url.host else url
+        if url.scheme not in ("http", "https") or not url.host:
+            raise Malformed(f"{shown(self.base)!r} is not an http or https URL")
+        self.access, self.headers = access, dict(access.headers)
+        if url.user is not None and "authorization" not in {name.lower() for name in self.headers}:
+            self.headers["Authorization"] = basic(url.user, url.password or "")
+        self.session: aiohttp.ClientSession | None = None
+        self.tls = _tls(access)
+
+    async def aclose(self) -> None:
+        if self.session:
+            await self.session.close()
+
+    async def get(self, url: URL, headers: dict[str, str]) -> aiohttp.ClientResponse:
+        """The answer to a GET, redirects followed, its status one of 200, 206 and 416."""
+        asked, target = url, url
+        for _ in range(REDIRECTS):
+            own = self.headers if target.origin() == self.base.origin() else {}
+            response = await self._send(target, {**own, **headers})
+            location = response.headers.get("Location")
+            if response.status not in (301, 302, 303, 307, 308) or not location:
+                return _accepted(response)
+            response.close()
+            target = self._redirected(target, location)
+        raise Unavailable(f"{shown(asked)} redirects more than {REDIRECTS} times")
+
+    def _redirected(self, url: URL, location: str) -> URL:
+        try:
+            target = url.join(URL(location, encoded="%" in location))
+        except ValueError as error:
+            raise Damaged(f"{shown(url)} redirects to what is not a URL") from error
+        if target.scheme not in ("http", "https") or not target.host:
+            raise Denied(f"{shown(url)} redirects to another scheme")
+        if url.scheme == "https" and target.scheme == "http":
+            raise Denied(f"{shown(url)} redirects from https to http")
+        return target
+
+    async def _send(self, url: URL, headers: dict[str, str]) -> aiohttp.ClientResponse:
+        began = time.perf_counter()
+        with translated(url):
+            response = await self._session().get(
+                url, headers=headers, allow_redirects=False, proxy=self._proxy(), ssl=self.tls
+            )
+        if log.isEnabledFor(logging.INFO):
+            took = time.perf_counter() - began
+            asked = headers.get("Range", "-")
+            extra = {"url": shown(url), "range": asked, "status": response.status, "seconds": round(took, 4)}
+            log.info("GET %s %s -> %d in %.0f ms", extra["url"], asked, response.status, took * 1000, extra=extra)
+        return response
+
+    def _session(self) -> aiohttp.ClientSession:
+        if self.session is None:
+            limits = {"limit": 256, "limit_per_host": 0, "keepalive_timeout": 60}
+            proxy = self.access.proxy or ""
+            if proxy.startswith("socks"):
+                try:
+                    from aiohttp_socks import ProxyConnector
+                except ImportError as error:
+                    raise Malformed("a SOCKS proxy needs the extra `socks`: pip install 'playhead[socks]'") from error
+                connector: aiohttp.BaseConnector = ProxyConnector.from_url(proxy, **limits)
+            else:
+                connector = aiohttp.TCPConnector(**limits)  # type: ignore[arg-type]
+            self.session = aiohttp.ClientSession(
+                connector=connector,
+                timeout=aiohttp.ClientTimeout(total=None, connect=None, sock_connect=CONNECT, sock_read=SILENCE),
+                headers={"User-Agent": f"playhead/{__version__}", "Accept-Encoding": "identity"},
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                read_bufsize=1 << 20,
+            )
+        return self.session
+
+    def _proxy(self) -> str | None:
+        proxy = self.access.proxy
+        return None if proxy is None or proxy.startswith("socks") else proxy
+
+
+def _accepted(response: aiohttp.ClientResponse) -> aiohttp.ClientResponse:
+    """The answer itself, or the Failure that its status means."""
+    if response.status in (200, 206, 416):
+        return response
+    response.close()
+    unavailable = Unavailable, f"answers {response.status}"
+    kind, what = _STATUSES.get(response.status, unavailable if response.status >= 500 else (Damaged, unavailable[1]))
+    raise kind(f"{shown(response.url)} {what}", after=_retry_after(response.headers.get("Retry-After")))
+
+
+def _retry_after(text: str | None) -> float | None:
+    """Seconds to wait (RFC 9110, 10.2.3), given as seconds or as a date."""
+    if text and text.strip().isdigit():
+        return float(text[:9])
+    when = date(text)
+    return max(0.0, (when - datetime.now(UTC)).total_seconds()) if when else None
+
+
+def date(text: str | None) -> datetime | None:
+    try:
+        when = parsedate_to_datetime(text or "")
+        return when if when.tzinfo else when.replace(tzinfo=UTC)
+    except (ValueError, TypeError):
+        return None
+
+
+def shown(url: URL) -> str:
+    """A URL as it may be logged: without user, password or query."""
+    return str(url.with_user(None).with_query(None).with_fragment(None))
+
+
+def _tls(access: Access) -> ssl.SSLContext | bool:
+    if not access.ca and not access.cert:
+        return True
+    try:
+        context = ssl.create_default_context(cafile=access.ca)
+        if access.cert:
+            context.load_cert_chain(access.cert)
+    except (OSError, ssl.SSLError) as error:
+        raise Malformed(f"the certificate files of this source cannot be used: {error}") from error
+    return context
+
+
+# ── errors ──
+
+
+class translated:
+    """aiohttp's errors as ours."""
+
+    def __init__(self, url: URL) -> None:
+        self.url = url
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None or not isinstance(error, (aiohttp.ClientError, OSError, TimeoutError, _socks_error())):
+            return
+        raise _failure(error, shown(self.url)) from error
+
+
+def _socks_error() -> type[Exception]:
+    try:
+        from python_socks import ProxyError
+    except ImportError:
+        return aiohttp.ClientError
+    return ProxyError
+
+
+def _failure(error: BaseException, url: str) -> Failure:
+    if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError):
+        return Denied(f"{url}: its certificate is not trusted, or it wants one; see `ca` and `cert`")
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return Unavailable(f"{url}: the host's name cannot be resolved")
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        wants = "wants credentials" if error.status == 407 else f"answers {error.status}"
+        return Unavailable(f"{url} cannot be reached: the proxy {wants}")
+    if isinstance(error, aiohttp.InvalidURL):
+        return Malformed(f"{url} is not a URL")
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return Unavailable(f"{url} did not accept a connection within {CONNECT:.0f} s")
+    if isinstance(error, TimeoutError):
+        return Unavailable(f"{url} was silent for {SILENCE:.0f} s")
+    if isinstance(error, aiohttp.ClientResponseError):
+        return Damaged(f"{url} does not answer in HTTP")
+    if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError | ConnectionError):
+        return Unavailable(f"{url} broke the connection off")
+    return Unavailable(f"{url} cannot be reached")

@@ -1,0 +1,301 @@
+"""Nothing -> Tree: a file behind a URL, or a folder behind its index pages.
+
+Opening is one ranged GET for what the reader is about to want, never a HEAD first: size and validator come
+from its headers, and the blob's first matching stream goes on with that very answer. Each further range is
+checked against what the first promised (status, Content-Range, length, total, validator): another version is
+Changed, an answer that cannot be the bytes asked for is Damaged. A server without ranges is read from the
+start and the bytes before are dropped; one without a length can only flow.
+"""
+
+import asyncio
+import re
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from os import fsencode
+from urllib.parse import quote, unquote_to_bytes
+
+import aiohttp
+from yarl import URL
+
+from playhead.blob import Blob, Pieces, identity
+from playhead.errors import Changed, Damaged, Malformed, NotFound, Unavailable, Unsized
+from playhead.origins import index
+from playhead.origins.fetch import Access, Client, date, shown, translated
+from playhead.tree import Ask, Entries, Entry, Tree, segments
+
+PATIENCE = 5.0  # seconds for which an answer waits for the stream that it was asked for
+NEAR = 64 << 10  # bytes dropped from an answer rather than asking again
+INDEX = 10_000_000  # bytes of an index page
+
+_CONTENT_RANGE = re.compile(r"bytes\s+(\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", re.IGNORECASE)
+_UNSATISFIED = re.compile(r"bytes\s+\*/(\d{1,18})", re.IGNORECASE)
+
+
+@dataclass(slots=True, eq=False)
+class _Answer:
+    """A checked answer: the bytes [start, stop) of a file of `size` bytes, not read yet."""
+
+    response: aiohttp.ClientResponse
+    start: int
+    stop: int | None
+    size: int | None
+    validator: str | None
+    expiry: asyncio.TimerHandle | None = None
+
+    def park(self) -> None:
+        """Wait for the stream that this answer was asked for; but not for ever."""
+        self.expiry = asyncio.get_running_loop().call_later(PATIENCE, self.response.close)
+
+    def take(self, start: int, stop: int | None) -> bool:
+        """May a stream of [start, stop) go on with this answer? From then on it is that stream's."""
+        if self.response.closed or not self.start <= start <= self.start + NEAR:
+            return False
+        if self.stop is not None and (stop is None or stop > self.stop):
+            return False
+        if self.expiry:
+            self.expiry.cancel()
+        return True
+
+    async def body(self, start: int, stop: int | None) -> Pieces:
+        """The bytes [start, stop) from it (to its end where `stop` is None); then it is closed."""
+        at = self.start
+        try:
+            with translated(self.response.url):
+                while stop is None or at < stop:
+                    chunk, _ = await self.response.content.readchunk()
+                    if not chunk:
+                        if self.response.content.at_eof():
+                            break
+                        continue
+                    begin, at = at, at + len(chunk)
+                    if at <= start:
+                        continue
+                    if begin < start or (stop is not None and at > stop):
+                        yield memoryview(chunk)[max(0, start - begin) : None if stop is None else stop - begin]
+                    else:
+                        yield chunk
+            if stop is not None and at < stop:
+                raise Unavailable(f"{shown(self.response.url)} ended {stop - at:,} bytes early")
+        finally:
+            self.response.close()  # a connection whose answer was read to its end is kept all the same
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WebBlob(Blob):
+    """A file behind HTTP as its first answer described it."""
+
+    tree: "WebTree"
+    path: str
+    validator: str | None
+    waiting: list[_Answer]  # none or one: the answer that opened this
+
+    async def stream(self, start: int, stop: int) -> Pieces:
+        if start >= stop:
+            return
+        answer = self._waiting(start, stop) or await self.tree.ranged(self, start, stop)
+        async with aclosing(answer.body(start, stop)) as body:
+            async for piece in body:
+                yield piece
+
+    def _waiting(self, start: int, stop: int) -> _Answer | None:
+        if self.waiting and self.waiting[0].take(start, stop):
+            return self.waiting.pop()
+        return None
+
+
+class WebTree(Tree):
+    """The folder behind a URL that ends in "/", else a tree of the one file that the URL names."""
+
+    def __init__(self, url: str, access: Access = Access()) -> None:
+        self.client = Client(url, access)
+        self.base = self.client.base
+        self.single = None if self.base.raw_path.endswith("/") else _last(self.base)
+        self.flowing: dict[str, _Answer] = {}  # path -> an answer without a length, waiting for flow()
+
+    # ── the tree ──
+
+    async def entries(self, folder: str = "") -> Entries:
+        if self.single is not None:
+            if folder:
+                raise NotFound(f"there is no folder {folder!r}")
+            yield await self.find(self.single)
+            return
+        for entry in await self._index(self._url(folder, folder=True)):
+            yield entry
+
+    async def find(self, path: str) -> Entry:
+        if path == "":
+            return Entry("", folder=True)
+        name = segments(path)[-1]
+        try:
+            answer = await self._ask(self._url(path), Ask(0, 0))
+        except NotFound:
+            if self.single is not None:
+                raise
+            await self._index(self._url(path, folder=True))
+            return Entry(name, folder=True)
+        answer.response.close()
+        if self._folder(answer):
+            return Entry(name, folder=True)
+        modified = date(answer.response.headers.get("Last-Modified"))
+        mark = f"{answer.size} {answer.validator}"
+        return Entry(name, False, answer.size, modified, self._tag(path, answer), mark)
+
+    async def open(self, path: str, ask: Ask = Ask()) -> Blob:
+        answer = await self._ask(self._url(path), ask)
+        if self._folder(answer):
+            answer.response.close()
+            raise NotFound(f"{path!r} is a folder")
+        answer.park()
+        if answer.size is None:
+            if other := self.flowing.pop(path, None):
+                other.response.close()
+            self.flowing[path] = answer
+            raise Unsized(f"{shown(answer.response.url)} does not say how long it is")
+        modified = date(answer.response.headers.get("Last-Modified"))
+        return WebBlob(answer.size, self._tag(path, answer), self, path, answer.validator, [answer], modified=modified)
+
+    async def flow(self, path: str) -> Pieces:
+        answer = self.flowing.pop(path, None)
+        if answer is None or not answer.take(0, None):
+            answer = await self._ask(self._url(path), None)
+        async with aclosing(answer.body(0, None)) as body:
+            async for piece in body:
+                yield piece
+
+    async def aclose(self) -> None:
+        for answer in self.flowing.values():
+            answer.response.close()
+        await self.client.aclose()
+
+    # ── names and identity ──
+
+    def _url(self, path: str, folder: bool = False) -> URL:
+        names = segments(path)
+        if self.single is not None:
+            if names != [self.single]:
+                raise NotFound(f"{path!r} is not here")
+            return self.base
+        quoted = "/".join(quote(fsencode(name), safe="!$&'()*+,;=:@~") for name in names)
+        ending = "/" if folder and names else ""
+        return URL(f"{self.base.origin()}{self.base.raw_path}{quoted}{ending}", encoded=True)
+
+    def _folder(self, answer: _Answer) -> bool:
+        folder = answer.response.url.raw_path.endswith("/")
+        if folder and self.single is not None:
+            answer.response.close()
+            raise Malformed(f"{shown(self.base)} is a folder: end the URL with '/'")
+        return folder
+
+    def _tag(self, path: str, answer: _Answer) -> str | None:
+        """By a strong ETag; else by Last-Modified where that is strong (RFC 9110, 8.8.2.2); else none."""
+        headers, base = answer.response.headers, f"{self.base} {self.client.access.fingerprint}"
+        etag = headers.get("ETag", "")
+        if etag.startswith('"'):
+            return identity("v", base, path, etag)
+        modified, now = date(headers.get("Last-Modified")), date(headers.get("Date")) or datetime.now(UTC)
+        if modified and now - modified >= timedelta(seconds=60):
+            return identity("m", base, path, headers["Last-Modified"], answer.size)
+        return None
+
+    # ── asking ──
+
+    async def ranged(self, blob: WebBlob, start: int, stop: int) -> _Answer:
+        """The answer for [start, stop) of a blob that is open. Raises Changed where it is of another version."""
+        answer = await self._ask(self._url(blob.path), Ask(start, stop))
+        if answer.size != blob.size or answer.validator != blob.validator:
+            answer.response.close()
+            raise Changed(f"{shown(answer.response.url)} is no longer the file that was opened")
+        return answer
+
+    async def _ask(self, url: URL, ask: Ask | None) -> _Answer:
+        """A checked answer to a GET of what is asked (None: without a range)."""
+        wanted = _range_header(ask) if ask else None
+        response = await self.client.get(url, {"Range": wanted} if wanted else {})
+        try:
+            if response.status == 416 and ask and (ask.start, ask.stop) != (0, 0):
+                response.close()
+                return await self._ask(url, Ask(0, 0))
+            return _checked(response, ask)
+        except BaseException:
+            response.close()
+            raise
+
+    async def _index(self, url: URL) -> list[Entry]:
+        response = await self.client.get(url, {"Accept": "text/html"})
+        try:
+            if not response.headers.get("Content-Type", "").startswith(("text/html", "application/xhtml")):
+                raise NotFound(f"{shown(url)} is not an index page")
+            with translated(url):
+                page = await _bounded(response)
+            text = page.decode("utf-8", "surrogateescape")
+            return await asyncio.to_thread(index.entries, text, str(response.url))
+        finally:
+            response.close()
+
+
+# ── reading answers ──
+
+
+def _range_header(ask: Ask) -> str:
+    if ask.start is None:
+        return f"bytes={ask.stop}"
+    if ask.stop is None:
+        return f"bytes={ask.start}-"
+    return f"bytes={ask.start}-{max(ask.start, ask.stop - 1)}"
+
+
+def _checked(response: aiohttp.ClientResponse, ask: Ask | None) -> _Answer:
+    """What an answer to `ask` holds. Raises Damaged where it cannot be what was asked for."""
+    headers, name = response.headers, shown(response.url)
+    if headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise Damaged(f"{name} sends the file encoded as {headers['Content-Encoding']!r}; its ranges mean nothing")
+    validator = headers.get("ETag") or headers.get("Last-Modified")
+    length = response.content_length if "Transfer-Encoding" not in headers else None
+    if response.status == 416:
+        unsatisfied = _UNSATISFIED.fullmatch(headers.get("Content-Range", "").strip())
+        if unsatisfied and unsatisfied[1] == "0":
+            return _Answer(response, 0, 0, 0, validator)
+        raise Damaged(f"{name} refuses the first byte of the file")
+    if response.status == 200:
+        return _Answer(response, 0, length, length, validator)
+    match = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", "").strip())
+    if not match or ask is None:
+        raise Damaged(f"{name} answers 206 without saying which bytes they are")
+    start, stop = int(match[1]), int(match[2]) + 1
+    size = None if match[3] == "*" else int(match[3])
+    if size is None:
+        return _unknown_total(response, start, validator)
+    if (start, stop) != _expected(ask, size) or (length is not None and length != stop - start):
+        raise Damaged(f"{name} sends other bytes than were asked for ({headers['Content-Range']})")
+    return _Answer(response, start, stop, size, validator)
+
+
+def _unknown_total(response: aiohttp.ClientResponse, start: int, validator: str | None) -> _Answer:
+    if start:
+        raise Unsized(f"{shown(response.url)} does not say how long it is")
+    return _Answer(response, NEAR + 1, None, None, validator)  # not to be taken: flow() asks again, without a range
+
+
+def _expected(ask: Ask, size: int) -> tuple[int, int]:
+    if ask.start is None:
+        return max(0, size + (ask.stop or 0)), size
+    stop = size if ask.stop is None else max(ask.stop, ask.start + 1)
+    return ask.start, min(stop, size)
+
+
+async def _bounded(response: aiohttp.ClientResponse) -> bytes:
+    page = bytearray()
+    async for chunk in response.content.iter_any():
+        page += chunk
+        if len(page) > INDEX:
+            raise Damaged(f"{shown(response.url)}: the index page is larger than {INDEX // 1_000_000} MB")
+    return bytes(page)
+
+
+def _last(url: URL) -> str:
+    """The last segment of a URL, as a name that a folder can have."""
+    name = unquote_to_bytes(url.raw_path.rpartition("/")[2]).decode("utf-8", "surrogateescape")
+    name = name.replace("/", "\uff0f").replace("\0", "")
+    return name if name not in ("", ".", "..") else url.host or "file"
