@@ -8,11 +8,13 @@ inside; inclusive ends exist only where the text of a header is read or written.
       405            412                                  304                       206, 416        200
 """
 
+import re
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime, parsedate_to_datetime
+from functools import lru_cache
 from hashlib import blake2b
 from urllib.parse import quote
 
@@ -65,6 +67,9 @@ class Response:
     body: Blob | Flow = _EMPTY
 
 
+_SPEC = re.compile(r"([0-9]*)-([0-9]*)")
+
+
 class _Unsatisfiable(Exception):
     """A Range header that must be answered with 416."""
 
@@ -93,12 +98,12 @@ def respond(request: Request, blob: Blob, about: About) -> Response:
     if request.method not in ("GET", "HEAD"):
         return refusal(405, "only GET and HEAD are possible here", [("Allow", "GET, HEAD")])
     etag = f'"{wire_tag(blob.tag)}"' if blob.tag else None
-    modified = about.modified and about.modified.astimezone(UTC).replace(microsecond=0)
+    modified = about.modified and _whole_seconds(about.modified)
     validators = [("Cache-Control", about.cache)]
     if etag:
         validators.append(("ETag", etag))
     if modified:
-        validators.append(("Last-Modified", format_datetime(modified, usegmt=True)))
+        validators.append(("Last-Modified", _http_date(modified)))
 
     if status := _precondition(request, etag, modified):
         if status == 304:
@@ -154,6 +159,7 @@ def _sized(status: int, headers: list[tuple[str, str]], body: Blob) -> Response:
 # ── conditions, in the order of RFC 9110 section 13.2.2 ──
 
 
+@lru_cache(maxsize=4096)
 def wire_tag(tag: str) -> str:
     """A blob's tag as the inside of an ETag: short, and telling nothing of where the blob is kept."""
     digest = blake2b(tag.encode("utf-8", "surrogateescape"), digest_size=16).digest()
@@ -174,6 +180,16 @@ def _precondition(request: Request, etag: str | None, modified: datetime | None)
     if modified and (since := _date(headers.get("if-modified-since"))) and modified <= since:
         return 304
     return 0
+
+
+@lru_cache(maxsize=4096)
+def _whole_seconds(when: datetime) -> datetime:
+    return when.astimezone(UTC).replace(microsecond=0)
+
+
+@lru_cache(maxsize=4096)
+def _http_date(when: datetime) -> str:
+    return format_datetime(when, usegmt=True)
 
 
 def _etags(text: str) -> list[str]:
@@ -235,9 +251,10 @@ def _parse(text: str) -> list[tuple[int | None, int | None]]:
 
 
 def _spec(text: str) -> tuple[int | None, int | None]:
-    first, dash, last = text.partition("-")
-    if not dash or not (first or last) or not _digits(first) or not _digits(last):
+    match = _SPEC.fullmatch(text)
+    if match is None or text == "-":
         raise _Unsatisfiable
+    first, last = match.groups()
     if not first:
         return None, _number(last)
     if not last:
@@ -248,14 +265,12 @@ def _spec(text: str) -> tuple[int | None, int | None]:
     return start, stop
 
 
-def _digits(text: str) -> bool:
-    return not text or (text.isascii() and text.isdigit())
-
-
 def _number(text: str) -> int:
     """A decimal of any length; beyond all files it need not be exact (and int() refuses 4,300 digits)."""
-    text = text.lstrip("0")
-    return int(text[:20] or "0") if len(text) <= 20 else 10**20
+    if len(text) > 18:
+        text = text.lstrip("0")
+        return int(text or "0") if len(text) <= 18 else 10**18
+    return int(text)
 
 
 def _satisfy(spec: tuple[int | None, int | None], size: int) -> tuple[int, int] | None:
@@ -303,6 +318,7 @@ _UNSEEN = dict.fromkeys([*range(32), 127, *range(128, 160), 8206, 8207, *range(8
 _UNSAFE = _UNSEEN | {ord(char): "_" for char in '/\\"%'}
 
 
+@lru_cache(maxsize=4096)
 def disposition(name: str, attachment: bool) -> str:
     """Content-Disposition (RFC 6266, 8187): an ASCII name for old readers first, the true one after it."""
     kind = "attachment" if attachment else "inline"

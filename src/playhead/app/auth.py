@@ -7,15 +7,17 @@ the server to whoever can reach it, and drops these checks.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from urllib.parse import urlsplit
 
 from playhead.errors import Denied, Malformed
 
-_FORWARDING = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via")
+_FORWARDING = frozenset(("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via"))
 REMEDY = "start `playhead serve` with --no-login to let in whoever can reach it"
 
 
+@lru_cache(maxsize=1024)
 def is_loopback(host: str) -> bool:
     """Is this a name or address of this very machine?"""
     host = host.lower().strip("[]").removesuffix(".")
@@ -47,7 +49,8 @@ class Gate:
         """Raises Denied where the request does not come from this machine's own user."""
         if not self.login:
             return
-        if found := next((name for name in _FORWARDING if name in headers), None):
+        if not _FORWARDING.isdisjoint(headers):
+            found = ", ".join(_FORWARDING.intersection(headers))
             raise Denied(f"this server is open to its own machine only, and {found} says that a proxy asks; {REMEDY}")
         host = headers.get("host", "localhost")
         if not is_loopback(_hostname(f"//{host}")):
@@ -83,6 +86,7 @@ class Gate:
         return [("Vary", "Origin"), ("Access-Control-Allow-Origin", origin), ("Access-Control-Expose-Headers", exposed)]
 
 
+@lru_cache(maxsize=1024)
 def _hostname(url: str) -> str:
     try:
         return urlsplit(url).hostname or ""

@@ -16,7 +16,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import aclosing
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs, unquote_to_bytes
@@ -93,7 +92,8 @@ class Site:
         return self._dressed(request, response)
 
     def _dressed(self, request: Request, response: Response) -> Response:
-        return replace(response, headers=[*response.headers, *self.gate.allow(request.headers)])
+        response.headers.extend(self.gate.allow(request.headers))
+        return response
 
     async def _route(self, scope: asgi.Scope, request: Request) -> Response:
         raw = scope["raw_path"].decode("ascii", "replace")
@@ -104,7 +104,9 @@ class Site:
             return _preflight()
         if request.method not in ("GET", "HEAD"):
             return refusal(405, "only GET and HEAD are possible here", [("Allow", "GET, HEAD")])
-        query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        query = (
+            parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True) if scope["query_string"] else {}
+        )
         if kind == "files" and rest:
             return await self._files(request, rest, query)
         if kind == "assets":
@@ -141,21 +143,20 @@ class Site:
     # ── files ──
 
     async def _file(self, request: Request, tree: Tree, path: str, query: Mapping[str, list[str]]) -> Response:
-        name = segments(path)[-1]
+        name = path.rpartition("/")[2]
         kind = media.by_name(name)
-        about = About(name, kind or "application/octet-stream", attachment="download" in query)
-        converted = query.get("text") == ["utf-8"]
-        whole = converted or (kind and media.is_text(kind))
+        attachment, converted = "download" in query, query.get("text") == ["utf-8"]
         try:
-            blob = await tree.open(path, Ask() if whole else asked(request))
+            blob = await tree.open(path, Ask() if converted or media.is_text(kind or "") else asked(request))
         except Unsized:
-            return _caged(flowing(request, tree.flow(path), replace(about, type=_unseen(kind))))
-        about = replace(about, modified=blob.modified)
+            label = _unseen(kind)
+            return _caged(flowing(request, tree.flow(path), About(name, label, attachment=attachment)), label)
+        modified = blob.modified
         if converted:
             blob, label = await _as_utf8(blob), "text/plain; charset=utf-8"
         else:
             blob, label = await self._labelled(blob, name, kind)
-        return _caged(respond(request, blob, replace(about, type=label)))
+        return _caged(respond(request, blob, About(name, label, modified, attachment)), label)
 
     async def _labelled(self, blob: Blob, name: str, kind: str | None) -> tuple[Blob, str]:
         """The blob (in memory now, where it is a short text) and its media type with charset."""
@@ -194,8 +195,8 @@ class Site:
 
     def _page(self, request: Request, html: str) -> Response:
         response = _document(request, html.encode("utf-8", "replace"), "text/html; charset=utf-8")
-        policy = [("Content-Security-Policy", page.POLICY), ("Referrer-Policy", "no-referrer")]
-        return replace(response, headers=[*response.headers, *policy])
+        response.headers.extend([("Content-Security-Policy", page.POLICY), ("Referrer-Policy", "no-referrer")])
+        return response
 
 
 # ── answers ──
@@ -203,7 +204,8 @@ class Site:
 
 def _document(request: Request, data: bytes, kind: str) -> Response:
     response = respond(request, literal(data), About(type=kind, cache=FILES))
-    return replace(response, headers=[*response.headers, ("Vary", "Accept")])
+    response.headers.append(("Vary", "Accept"))
+    return response
 
 
 def _asset(request: Request, rest: str) -> Response:
@@ -227,7 +229,7 @@ def _preflight() -> Response:
 
 
 def _moved(prefix: str, rest: str) -> Response:
-    return replace(refusal(308, "this is a folder", [("Location", f"{prefix}/files/{rest}/")]))
+    return refusal(308, "this is a folder", [("Location", f"{prefix}/files/{rest}/")])
 
 
 def _refused(failure: Failure) -> Response:
@@ -235,11 +237,10 @@ def _refused(failure: Failure) -> Response:
     return refusal(failure.status, str(failure), after)
 
 
-def _caged(response: Response) -> Response:
-    kind = dict(response.headers).get("Content-Type", "").partition(";")[0]
-    if kind not in _ACTIVE and not kind.startswith("multipart/"):
-        return response
-    return replace(response, headers=[*response.headers, ("Content-Security-Policy", _CAGE)])
+def _caged(response: Response, label: str) -> Response:
+    if label.partition(";")[0] in _ACTIVE:
+        response.headers.append(("Content-Security-Policy", _CAGE))
+    return response
 
 
 async def _as_utf8(blob: Blob) -> Blob:
@@ -255,6 +256,8 @@ def _unseen(kind: str | None) -> str:
 
 
 def _decoded(segment: str) -> str:
+    if "%" not in segment:
+        return segment
     if re.search("%2f", segment, re.IGNORECASE):
         raise Malformed("a name cannot hold a '/' (%2F); it is shown as '\uff0f'")
     return unquote_to_bytes(segment).decode("utf-8", "surrogateescape")

@@ -40,8 +40,15 @@ CALL = 256 << 10  # bytes of one sendfile
 TURN = 1 << 20  # bytes after which other connections have their turn
 UNSENT = 128 << 10  # bytes that the kernel keeps unsent for a connection
 NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)
+TCP_CORK = getattr(socket, "TCP_CORK", 3)
+
+_TOO_LARGE = b"431 Request Header Fields Too Large"
 
 log = logging.getLogger("playhead.server")
+
+
+class _TooMany(Exception):
+    """Stops the parser."""
 
 
 class PlayheadProtocol(HttpToolsProtocol):
@@ -52,9 +59,12 @@ class PlayheadProtocol(HttpToolsProtocol):
         self.application = self.app
         self.app = self._serve
         self.serving: set[asyncio.Task[Any]] = set()
+        self.in_message = False
         self.head_bytes = 0
         self.head_timer: asyncio.TimerHandle | None = None
         self.duplicate: int | None = None
+        self.socket: Any = None  # where files can be sent from, and corks put on
+        self.corked = False
         self.extensions: dict[str, Any] = {}
 
     # ── the connection ──
@@ -66,6 +76,7 @@ class PlayheadProtocol(HttpToolsProtocol):
         if hasattr(os, "sendfile") and self.scheme == "http" and sock is not None:
             transport.set_write_buffer_limits(0)
             self.extensions["http.response.zerocopysend"] = {}
+            self.socket = sock
             try:
                 sock.setsockopt(socket.IPPROTO_TCP, NOTSENT_LOWAT, UNSENT)
             except OSError:
@@ -100,21 +111,22 @@ class PlayheadProtocol(HttpToolsProtocol):
     # ── the head of a request ──
 
     def data_received(self, data: bytes) -> None:
-        if self.head_timer is None and (self.cycle is None or self.cycle.response_complete):
+        if self.head_timer is None and not self.in_message:
             self._await_head()
         self.head_bytes += len(data)
         super().data_received(data)
         if self.head_timer is not None and self.head_bytes > HEAD_BYTES:
-            self._refuse(b"431 Request Header Fields Too Large", "the head of the request is too large")
+            self._refuse(_TOO_LARGE, "the head of the request is too large")
 
     def on_message_begin(self) -> None:
+        self.in_message = True
         super().on_message_begin()
         self.scope["extensions"] = self.extensions
 
     def on_header(self, name: bytes, value: bytes) -> None:
         super().on_header(name, value)
         if len(self.headers) > HEAD_LINES:
-            raise ValueError("too many headers")
+            raise _TooMany
 
     def on_headers_complete(self) -> None:
         self._head_is_here()
@@ -124,12 +136,19 @@ class PlayheadProtocol(HttpToolsProtocol):
         else:
             self.flow.resume_reading()  # else nobody would see the client leave
 
+    def on_message_complete(self) -> None:
+        self.in_message = False
+        super().on_message_complete()
+
     def on_body(self, body: bytes) -> None:
         if self.scope["method"] not in ("GET", "HEAD"):
             super().on_body(body)
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse(b"400 Bad Request", msg)
+        if len(self.headers or ()) > HEAD_LINES:
+            self._refuse(_TOO_LARGE, f"the request has more than {HEAD_LINES} headers")
+        else:
+            self._refuse(b"400 Bad Request", msg)
 
     def _await_head(self) -> None:
         self.head_bytes = 0
@@ -164,12 +183,22 @@ class PlayheadProtocol(HttpToolsProtocol):
         assert task is not None
         self.serving.add(task)
 
+        head: Message | None = None
+
         async def sending(message: Message) -> None:
+            nonlocal head
+            if message["type"] == "http.response.start":
+                head = message  # waits for the body's beginning, to leave in one packet with it
+                return
+            if head is not None:
+                self._cork(True)
+                await send(head)
+                head = None
             if message["type"] == "http.response.zerocopysend":
                 await self._sendfile(cycle, message)
-                await send({"type": "http.response.body", "body": b"", "more_body": message["more_body"]})
-            else:
-                await send(message)
+                message = {"type": "http.response.body", "body": b"", "more_body": message["more_body"]}
+            await send(message)
+            self._cork(False)
 
         try:
             await self.application(scope, receive, sending)
@@ -180,6 +209,12 @@ class PlayheadProtocol(HttpToolsProtocol):
         finally:
             self.serving.discard(task)
 
+    def _cork(self, corked: bool) -> None:
+        """While corked, the kernel sends full packets only."""
+        if self.corked != corked and self.socket is not None:
+            self.corked = corked
+            self.socket.setsockopt(socket.IPPROTO_TCP, TCP_CORK, corked)
+
     async def _sendfile(self, cycle: RequestResponseCycle, message: Message) -> None:
         """Hand `count` bytes of a file to the kernel. Raises Damaged where the file has fewer."""
         file, offset, left = message["file"], message["offset"], message["count"]
@@ -188,7 +223,7 @@ class PlayheadProtocol(HttpToolsProtocol):
         if left > cycle.expected_content_length:
             raise RuntimeError("Response content longer than Content-Length")
         cycle.expected_content_length -= left
-        sock, turn = self.transport.get_extra_info("socket"), 0
+        sock, turn = self.socket, 0
         if self.flow.write_paused:
             await self.flow.drain()
         while left and not cycle.disconnected:
@@ -199,6 +234,7 @@ class PlayheadProtocol(HttpToolsProtocol):
             try:
                 sent = os.sendfile(sock.fileno(), file.fileno(), offset, min(left, CALL, TURN - turn % TURN))
             except BlockingIOError:
+                self._cork(False)
                 await self._writable(sock)
                 continue
             except OSError as error:
@@ -234,17 +270,20 @@ def _wake(ready: "asyncio.Future[None]") -> None:
 async def _resident(file: HasFileno, offset: int, left: int) -> None:
     """Return when the next turn of a run is in memory, so that sendfile does not wait for a disk on the loop."""
     run = min(left, TURN)
-    if not (_in_memory(file.fileno(), offset) and _in_memory(file.fileno(), offset + run - 1)):
+    if not (_in_memory(file.fileno(), offset + run - 1) and (run <= CALL or _in_memory(file.fileno(), offset))):
         await asyncio.to_thread(FileSpan(file, offset, run).read)
     if left > run and hasattr(os, "posix_fadvise"):
         os.posix_fadvise(file.fileno(), offset + run, min(left - run, TURN), os.POSIX_FADV_WILLNEED)
+
+
+_PROBE = [bytearray(1)]
 
 
 def _in_memory(fd: int, offset: int) -> bool:
     if not hasattr(os, "RWF_NOWAIT"):
         return False
     try:
-        os.preadv(fd, [bytearray(1)], offset, os.RWF_NOWAIT)
+        os.preadv(fd, _PROBE, offset, os.RWF_NOWAIT)
     except OSError:
         return False
     return True
@@ -260,7 +299,11 @@ class Server(uvicorn.Server):
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.handle_exit, number, None)
-        yield
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         self.force_exit = self.should_exit and sig == signal.SIGINT
@@ -278,7 +321,18 @@ async def serve(
     app: Any, sock: socket.socket, *, tls: tuple[str, str] | None = None, ready: Callable[[], None] | None = None
 ) -> int:
     """Serve an ASGI application on a socket until SIGTERM or SIGINT; returns the exit code."""
-    descriptors = raise_limit()
+    server = uvicorn_of(app, tls=tls, descriptors=raise_limit())
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)  # the defaults double p99 at 64 connections
+    if ready:
+        ready()
+    await server.serve(sockets=[sock])
+    return 130 if server.signalled == signal.SIGINT else 0
+
+
+def uvicorn_of(app: Any, *, tls: tuple[str, str] | None = None, descriptors: int = 1024) -> Server:
+    """Our uvicorn for an application, with two descriptors for each connection."""
     config = uvicorn.Config(
         app,
         http=PlayheadProtocol,
@@ -295,14 +349,7 @@ async def serve(
         ssl_keyfile=tls[1] if tls else None,
     )
     config.load()
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)  # the defaults double p99 at 64 connections
-    server = Server(config)
-    if ready:
-        ready()
-    await server.serve(sockets=[sock])
-    return 130 if server.signalled == signal.SIGINT else 0
+    return Server(config)
 
 
 def raise_limit() -> int:

@@ -42,14 +42,20 @@ class _Answer:
     size: int | None
     validator: str | None
     expiry: asyncio.TimerHandle | None = None
+    dropped: bool = False
 
     def park(self) -> None:
         """Wait for the stream that this answer was asked for; but not for ever."""
-        self.expiry = asyncio.get_running_loop().call_later(PATIENCE, self.response.close)
+        self.expiry = asyncio.get_running_loop().call_later(PATIENCE, self.drop)
+
+    def drop(self) -> None:
+        """Nobody wants it any more."""
+        self.dropped = True
+        self.response.close()
 
     def take(self, start: int, stop: int | None) -> bool:
         """May a stream of [start, stop) go on with this answer? From then on it is that stream's."""
-        if self.response.closed or not self.start <= start <= self.start + NEAR:
+        if self.dropped or not self.start <= start <= self.start + NEAR:
             return False
         if self.stop is not None and (stop is None or stop > self.stop):
             return False
@@ -150,7 +156,7 @@ class WebTree(Tree):
         answer.park()
         if answer.size is None:
             if other := self.flowing.pop(path, None):
-                other.response.close()
+                other.drop()
             self.flowing[path] = answer
             raise Unsized(f"{shown(answer.response.url)} does not say how long it is")
         modified = date(answer.response.headers.get("Last-Modified"))
@@ -166,7 +172,7 @@ class WebTree(Tree):
 
     async def aclose(self) -> None:
         for answer in self.flowing.values():
-            answer.response.close()
+            answer.drop()
         await self.client.aclose()
 
     # ── names and identity ──
