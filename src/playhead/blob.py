@@ -132,11 +132,9 @@ def identity(kind: str, *parts: str | int | None) -> str | None:
     """A tag made from a kind of composition and what it is composed of; None where a part has none."""
     if None in parts:
         return None
-    digest = blake2b(digest_size=16)
-    for part in parts:
-        text = str(part).encode("utf-8", "surrogateescape")
-        digest.update(b"%d:%b" % (len(text), text))
-    return f"{kind}:{digest.hexdigest()}"
+    texts = [str(part) for part in parts]
+    whole = "".join([f"{len(text)}:{text}" for text in texts]).encode("utf-8", "surrogateescape")
+    return f"{kind}:{blake2b(whole, digest_size=16).hexdigest()}"
 
 
 def literal(data: bytes, tag: str | None = "") -> Blob:

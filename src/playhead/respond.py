@@ -236,6 +236,7 @@ def _ranges(request: Request, size: int, etag: str | None, modified: datetime | 
     return _merge(ranges)
 
 
+@lru_cache(maxsize=256)
 def _parse(text: str) -> list[tuple[int | None, int | None]]:
     """`bytes=2-4,9-,-5` as [(2, 5), (9, None), (None, 5)]; empty for another unit, which is ignored.
 

@@ -9,13 +9,14 @@ connection, so that no client takes a part for the whole.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from contextlib import aclosing
+from functools import lru_cache
 from typing import Any
 
-from playhead.blob import Blob, FileSpan, Piece, Pieces
+from playhead.blob import FileSpan, Piece, Pieces
 from playhead.errors import Failure
-from playhead.respond import Request, Response
+from playhead.respond import Flow, Request, Response
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -70,10 +71,10 @@ async def _send(response: Response, scope: Scope, send: Send) -> int:
         await send(_head(response))
         await send(_END)
         return 0
-    ready = body.here(0, body.size) if isinstance(body, Blob) else None
+    ready = None if isinstance(body, Flow) else body.here(0, body.size)
     if ready is not None:
         return await _all(response, ready, scope, send)
-    async with aclosing(body.stream(0, body.size) if isinstance(body, Blob) else body.pieces) as stream:
+    async with aclosing(body.pieces if isinstance(body, Flow) else body.stream(0, body.size)) as stream:
         first = await anext(stream, b"")
         await send(_head(response))
         return await _rest(first, stream, scope, send)
@@ -83,38 +84,45 @@ _END = {"type": "http.response.body", "body": b"", "more_body": False}
 
 
 def _head(response: Response) -> Message:
-    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in response.headers]
+    headers = [(_name(name), value.encode("latin-1")) for name, value in response.headers]
     return {"type": "http.response.start", "status": response.status, "headers": headers}
 
 
+@lru_cache(maxsize=256)
+def _name(name: str) -> bytes:
+    return name.lower().encode("ascii")
+
+
 async def _all(response: Response, ready: Sequence[Piece], scope: Scope, send: Send) -> int:
+    sent = 0
     await send(_head(response))
-    with _breaking(scope):
+    try:
         for piece in ready:
             await _piece(piece, scope, send)
+            sent += len(piece)
         await send(_END)
-    return sum(map(len, ready))
+    except Exception as error:
+        raise _broken(error, scope) from error
+    return sent
 
 
 async def _rest(first: Piece, stream: Pieces, scope: Scope, send: Send) -> int:
-    with _breaking(scope):
+    sent = len(first)
+    try:
         await _piece(first, scope, send)
-        sent = len(first)
         async for piece in stream:
             await _piece(piece, scope, send)
             sent += len(piece)
         await send(_END)
+    except Exception as error:
+        raise _broken(error, scope) from error
     return sent
 
 
-@contextmanager
-def _breaking(scope: Scope) -> Iterator[None]:
-    """What fails in here has already sent a head: reset the connection, and say why as Broken."""
-    try:
-        yield
-    except Exception as error:
-        reset(scope)
-        raise Broken(str(error) if isinstance(error, Failure) else repr(error)) from error
+def _broken(error: Exception, scope: Scope) -> Broken:
+    """A head was sent already: reset the connection, and say why."""
+    reset(scope)
+    return Broken(str(error) if isinstance(error, Failure) else repr(error))
 
 
 async def _piece(piece: Piece, scope: Scope, send: Send) -> None:

@@ -21,11 +21,12 @@ import socket
 import ssl
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import chain
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from playhead.blob import FileSpan, HasFileno
 from playhead.doors.asgi import Message, Receive, Scope, Send
@@ -39,8 +40,8 @@ PIPELINED = 32  # requests that wait behind another on one connection
 CALL = 256 << 10  # bytes of one sendfile
 TURN = 1 << 20  # bytes after which other connections have their turn
 UNSENT = 128 << 10  # bytes that the kernel keeps unsent for a connection
+MSG_MORE = getattr(socket, "MSG_MORE", 0)
 NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)
-TCP_CORK = getattr(socket, "TCP_CORK", 3)
 
 _TOO_LARGE = b"431 Request Header Fields Too Large"
 
@@ -62,9 +63,7 @@ class PlayheadProtocol(HttpToolsProtocol):
         self.in_message = False
         self.head_bytes = 0
         self.head_timer: asyncio.TimerHandle | None = None
-        self.duplicate: int | None = None
-        self.socket: Any = None  # where files can be sent from, and corks put on
-        self.corked = False
+        self.socket: socket.socket | None = None  # a duplicate of the transport's, where files can be sent
         self.extensions: dict[str, Any] = {}
 
     # ── the connection ──
@@ -76,9 +75,9 @@ class PlayheadProtocol(HttpToolsProtocol):
         if hasattr(os, "sendfile") and self.scheme == "http" and sock is not None:
             transport.set_write_buffer_limits(0)
             self.extensions["http.response.zerocopysend"] = {}
-            self.socket = sock
+            self.socket = socket.socket(sock.family, socket.SOCK_STREAM, fileno=os.dup(sock.fileno()))
             try:
-                sock.setsockopt(socket.IPPROTO_TCP, NOTSENT_LOWAT, UNSENT)
+                self.socket.setsockopt(socket.IPPROTO_TCP, NOTSENT_LOWAT, UNSENT)
             except OSError:
                 pass  # a system without it keeps more unsent, and that is all
         self._await_head()
@@ -93,10 +92,10 @@ class PlayheadProtocol(HttpToolsProtocol):
         self.pipeline.clear()
         for task in self.serving:
             task.cancel()
-        if self.duplicate is not None:
-            asyncio.get_running_loop().remove_writer(self.duplicate)
-            os.close(self.duplicate)  # else no FIN leaves
-            self.duplicate = None
+        if self.socket is not None:
+            self.loop.remove_writer(self.socket.fileno())
+            self.socket.close()  # else no FIN leaves
+            self.socket = None
 
     def reset(self) -> None:
         """End the connection so that the other side sees an error, never a clean end."""
@@ -191,14 +190,15 @@ class PlayheadProtocol(HttpToolsProtocol):
                 head = message  # waits for the body's beginning, to leave in one packet with it
                 return
             if head is not None:
-                self._cork(True)
-                await send(head)
-                head = None
+                start, head = head, None
+                if self.flow.write_paused:
+                    await self.flow.drain()
+                if not self._begin(cycle, start, more="file" in message or bool(message["body"])):
+                    await send(start)
             if message["type"] == "http.response.zerocopysend":
                 await self._sendfile(cycle, message)
                 message = {"type": "http.response.body", "body": b"", "more_body": message["more_body"]}
             await send(message)
-            self._cork(False)
 
         try:
             await self.application(scope, receive, sending)
@@ -209,11 +209,34 @@ class PlayheadProtocol(HttpToolsProtocol):
         finally:
             self.serving.discard(task)
 
-    def _cork(self, corked: bool) -> None:
-        """While corked, the kernel sends full packets only."""
-        if self.corked != corked and self.socket is not None:
-            self.corked = corked
-            self.socket.setsockopt(socket.IPPROTO_TCP, TCP_CORK, corked)
+    def _begin(self, cycle: RequestResponseCycle, message: Message, more: bool) -> bool:
+        """Send a head with a length, as uvicorn would but in one pass; False: it is not such a head.
+
+        With `more` to come, it waits in the kernel to leave with the body.
+        """
+        length, lines = None, [STATUS_LINE[message["status"]]]
+        for name, value in chain(cycle.default_headers, message["headers"]):
+            if name == b"content-length":
+                length = int(value)
+            elif name in (b"transfer-encoding", b"connection"):
+                return False
+            lines += name, b": ", value, b"\r\n"
+        if length is None or cycle.disconnected:
+            return False
+        if not cycle.keep_alive:
+            lines.append(b"connection: close\r\n")
+        data = b"".join([*lines, b"\r\n"])
+        if data.count(b"\n") != len(lines[1:]) // 4 + 2 + (not cycle.keep_alive):
+            raise RuntimeError("a header holds the end of a line")
+        cycle.response_started, cycle.waiting_for_100_continue = True, False
+        cycle.expected_content_length, cycle.chunked_encoding = length, False
+        sent = 0
+        if more and self.socket is not None and self.transport.get_write_buffer_size() == 0:
+            with suppress(OSError):
+                sent = self.socket.send(data, MSG_MORE)
+        if sent < len(data):
+            self.transport.write(data[sent:])
+        return True
 
     async def _sendfile(self, cycle: RequestResponseCycle, message: Message) -> None:
         """Hand `count` bytes of a file to the kernel. Raises Damaged where the file has fewer."""
@@ -224,6 +247,7 @@ class PlayheadProtocol(HttpToolsProtocol):
             raise RuntimeError("Response content longer than Content-Length")
         cycle.expected_content_length -= left
         sock, turn = self.socket, 0
+        assert sock is not None
         if self.flow.write_paused:
             await self.flow.drain()
         while left and not cycle.disconnected:
@@ -234,7 +258,6 @@ class PlayheadProtocol(HttpToolsProtocol):
             try:
                 sent = os.sendfile(sock.fileno(), file.fileno(), offset, min(left, CALL, TURN - turn % TURN))
             except BlockingIOError:
-                self._cork(False)
                 await self._writable(sock)
                 continue
             except OSError as error:
@@ -246,15 +269,13 @@ class PlayheadProtocol(HttpToolsProtocol):
             offset, left, turn = offset + sent, left - sent, turn + sent
 
     async def _writable(self, sock: socket.socket) -> None:
-        if self.duplicate is None:
-            self.duplicate = os.dup(sock.fileno())
         ready = self.loop.create_future()
-        self.loop.add_writer(self.duplicate, _wake, ready)
+        self.loop.add_writer(sock.fileno(), _wake, ready)
         try:
             await ready
         finally:
-            if self.duplicate is not None:
-                self.loop.remove_writer(self.duplicate)
+            if sock.fileno() >= 0:
+                self.loop.remove_writer(sock.fileno())
 
     async def _gone(self) -> None:
         """The other side has left: wait to be cancelled, which the transport is about to see to."""

@@ -26,12 +26,12 @@ REDIRECTS = 10
 log = logging.getLogger("playhead.upstream")
 
 _STATUSES: dict[int, tuple[type[Failure], str]] = {
-    401: (Denied, "wants other credentials than it was given"),
-    403: (Denied, "refuses"),
-    404: (NotFound, "has no such file"),
-    407: (Unavailable, "cannot be reached: the proxy wants credentials"),
-    410: (NotFound, "no longer has this file"),
-    429: (Busy, "says that there were too many requests"),
+    401: (Denied, "the server wants other credentials than it was given"),
+    403: (Denied, "the server refuses it"),
+    404: (NotFound, "the server has no such file"),
+    407: (Unavailable, "the proxy wants credentials"),
+    410: (NotFound, "the server no longer has it"),
+    429: (Busy, "the server says that there were too many requests"),
 }
 
 
@@ -144,9 +144,9 @@ def _accepted(response: aiohttp.ClientResponse) -> aiohttp.ClientResponse:
     if response.status in (200, 206, 416):
         return response
     response.close()
-    unavailable = Unavailable, f"answers {response.status}"
+    unavailable = Unavailable, f"the server answers {response.status}"
     kind, what = _STATUSES.get(response.status, unavailable if response.status >= 500 else (Damaged, unavailable[1]))
-    raise kind(f"{shown(response.url)} {what}", after=_retry_after(response.headers.get("Retry-After")))
+    raise kind(f"{shown(response.url)}: {what}", after=_retry_after(response.headers.get("Retry-After")))
 
 
 def _retry_after(text: str | None) -> float | None:
@@ -167,7 +167,8 @@ def date(text: str | None) -> datetime | None:
 
 def shown(url: URL) -> str:
     """A URL as it may be logged: without user, password or query."""
-    return str(url.with_user(None).with_query(None).with_fragment(None))
+    bare = url.with_query(None).with_fragment(None)
+    return str(bare.with_user(None) if bare.host else bare)
 
 
 def _tls(access: Access) -> ssl.SSLContext | bool:

@@ -164,8 +164,16 @@ class LocalTree(Tree):
 
     async def open(self, path: str, ask: Ask = Ask()) -> Blob:
         held = self.cache.get(path)
-        if held is None or time.monotonic() - held[1] > RECHECK or not held[0].unchanged():
-            file = await asyncio.to_thread(self._open, path, held[0] if held else None)
+        if held is None or not held[0].unchanged():
+            file = await asyncio.to_thread(self._open, path, None)
+            self._hold(path, file)
+        elif time.monotonic() - held[1] > RECHECK:
+            self._hold(path, held[0])  # for whoever else asks meanwhile
+            try:
+                file = await asyncio.to_thread(self._open, path, held[0])
+            except Failure:
+                self.cache.pop(path, None)
+                raise
             self._hold(path, file)
         else:
             file = held[0]
@@ -211,7 +219,7 @@ class LocalTree(Tree):
             raise failure(error, path) from error
         file = OpenFile(fd, real)
         if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise NotFound(f"{path!r} is not a file")
+            raise NotFound(f"{path!r} is not a file" if path else "this is a folder, not a file")
         return file
 
     def _find(self, path: str) -> Entry:
