@@ -11,7 +11,7 @@ run: $(VENV)/ready
 ifdef MUSIC
 	@exec $(BIN)/playhead serve "$(MUSIC)" --listen $(LISTEN)
 else
-	@$(BIN)/python demo/make_library.py "$(DEMO)"
+	@$(BIN)/python demo/make_library.py "$(DEMO)" --behind
 	@exec $(BIN)/playhead serve "$(DEMO)" --listen $(LISTEN)
 endif
 

@@ -11,6 +11,7 @@ a 400 inside another answer's body; a request's head has a limit in bytes, heade
 """
 
 import asyncio
+import ctypes
 import errno
 import gc
 import logging
@@ -343,6 +344,7 @@ async def serve(
 ) -> int:
     """Serve an ASGI application on a socket until SIGTERM or SIGINT; returns the exit code."""
     server = uvicorn_of(app, tls=tls, descriptors=raise_limit())
+    keep_memory()
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)  # the defaults double p99 at 64 connections
@@ -380,6 +382,14 @@ def raise_limit() -> int:
     if wanted > soft:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     return max(soft, wanted)
+
+
+def keep_memory() -> None:
+    """Tell glibc to keep freed memory: giving pages back and faulting them in anew costs half of passing on bytes."""
+    with suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+        mallopt(-1, 256 << 20)  # M_TRIM_THRESHOLD
+        mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD
 
 
 def certificate(cert: str, key: str) -> None:

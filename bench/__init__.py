@@ -1,0 +1,1 @@
+"""Benchmarks of Playhead beside nginx and rclone, run side by side on one machine: `python -m bench`."""

@@ -1,0 +1,122 @@
+"""The loads put on a server: whole files into a sink, small ranges through wrk, and readers that are slow.
+
+Each load checks what it got, by status and by count, and raises `Broken` rather than quote a figure for wrong bytes.
+"""
+
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from urllib.parse import urlsplit
+
+from bench.ground import FILE, MIB
+from bench.peers import Broken, Server, connect, program
+
+GIB = 1 << 30
+RANGE = 64 << 10
+SLOWEST = 20 * MIB  # bytes per second; a server below this is ended, not waited for
+RANGES = Path(__file__).with_name("ranges.lua")
+HERE = Path(__file__).resolve().parent.parent
+READER_RATE = 40_000
+SPARE = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ranges:
+    """What wrk saw: requests per second, and the waits in milliseconds."""
+
+    rate: float
+    middle: float
+    slowest: float
+    requests: int
+
+
+def check(server: Server, file: Path) -> None:
+    """A few ranges are compared with the file before anything is timed."""
+    size, some = file.stat().st_size, Random(1)
+    for start in (0, size - RANGE, *(some.randrange(size - RANGE) for _ in range(6))):
+        with file.open("rb") as opened:
+            opened.seek(start)
+            wanted = opened.read(RANGE)
+        connection, asked = connect(server.url(FILE), timeout=30.0), f"bytes={start}-{start + RANGE - 1}"
+        connection.request("GET", urlsplit(server.url(FILE)).path, headers={"Range": asked})
+        answer = connection.getresponse()
+        if answer.status != 206 or answer.read() != wanted:
+            raise Broken(f"a wrong answer to the range at {start}: status {answer.status}")
+        connection.close()
+
+
+def curl(server: Server, size: int) -> float:
+    """GiB/s of the whole file into curl, which throws it away."""
+    told = "%{http_code} %{size_download} %{time_total}"
+    limit = size / SLOWEST + SPARE
+    command = [program("curl"), "-s", "-k", "-o", "/dev/null", "-w", told, "-m", f"{limit:.0f}", server.url(FILE)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=limit + 5)
+    status, got, seconds = done.stdout.split()
+    if done.returncode != 0 or status != "200" or int(got) != size:
+        raise Broken(f"curl got {got} of {size} bytes, status {status}, exit {done.returncode}")
+    return size / GIB / float(seconds)
+
+
+def copying_sink(server: Server, size: int) -> float:
+    """GiB/s of the whole file into one buffer of 1 MiB, as a program reads that does something with the bytes."""
+    where = urlsplit(server.url(FILE))
+    buffer, got, began = memoryview(bytearray(MIB)), 0, time.perf_counter()
+    with socket.create_connection((where.hostname, where.port), timeout=SPARE) as link:
+        link.sendall(f"GET {where.path} HTTP/1.1\r\nHost: {where.netloc}\r\nConnection: close\r\n\r\n".encode())
+        first = link.recv(64 << 10)
+        head, parted, body = first.partition(b"\r\n\r\n")
+        if not parted or b" 200 " not in head.split(b"\r\n")[0]:
+            raise Broken(f"the sink was answered {head[:60]!r}")
+        got = len(body)
+        while got < size and (count := link.recv_into(buffer)):
+            got += count
+            if time.perf_counter() - began > size / SLOWEST + SPARE:
+                raise Broken(f"the sink had {got} of {size} bytes when its time was over")
+    if got != size:
+        raise Broken(f"the sink got {got} of {size} bytes")
+    return size / GIB / (time.perf_counter() - began)
+
+
+def ranges(server: Server, size: int, connections: int, seconds: int) -> Ranges:
+    """Random aligned ranges of 64 KiB over the whole file, the same sequence for every server."""
+    command = [program("wrk"), "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "-s", str(RANGES)]
+    command += [server.url(FILE), "--", str(size), str(RANGE)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + SPARE)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    if done.returncode != 0 or not lines:
+        raise Broken(f"wrk failed: {done.stderr.strip() or done.stdout.strip()}")
+    seen = json.loads(lines[-1])
+    wrong = {kind: count for kind, count in seen["errors"].items() if count}
+    if wrong or not seen["requests"]:
+        raise Broken(f"wrk saw errors: {wrong or 'no answer at all'}")
+    each = seen["bytes"] / seen["requests"]
+    # wrk counts what it reads, also of answers which its end cut short.
+    if not RANGE * 0.98 <= each <= RANGE * 1.1 + connections * RANGE / seen["requests"]:
+        raise Broken(f"an answer had {each:.0f} bytes, not {RANGE}")
+    rate = seen["requests"] / (seen["duration"] / 1e6)
+    return Ranges(rate, seen["p50"] / 1000, seen["p99"] / 1000, seen["requests"])
+
+
+@contextmanager
+def slow_readers(server: Server, count: int, hold: float) -> Iterator[dict[str, float]]:
+    """Readers in a process of their own. They stay connected, at the end of their hold, while the block runs."""
+    command = [sys.executable, "-m", "bench.readers", server.url(FILE), str(count), str(READER_RATE), str(hold)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=HERE, text=True)
+    assert process.stdout and process.stdin
+    try:
+        line = process.stdout.readline()  # the process has a deadline of its own
+        if not line:
+            raise Broken("the readers ended without a report")
+        yield json.loads(line)
+        process.stdin.close()
+        process.wait(SPARE)
+    finally:
+        process.kill()
+        process.wait(SPARE)

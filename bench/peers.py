@@ -1,0 +1,220 @@
+"""The servers that are compared: each a context manager that gives a running `Server` and ends it on the way out.
+
+A server gets its own process group, so that its workers are measured and ended with it. Every peer runs with its best
+settings for this work; rclone also runs as it comes, because that is what most people have. The gateways read from an
+nginx that lists the folder, and keep nothing.
+"""
+
+import http.client
+import os
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import urlsplit
+
+READY_WITHIN = 30.0
+END_WITHIN = 5.0
+SOURCES = Path(__file__).resolve().parent.parent / "src"
+RCLONE_BEST = ("--no-checksum", "--buffer-size", "0")
+# Asks upstream for about what the client asked, so that connections are kept; a long read pays with more requests.
+RCLONE_SMALL = (*RCLONE_BEST, "--vfs-read-chunk-size", "64Ki")
+
+
+class Missing(Exception):
+    """The peer is not installed here."""
+
+
+class Broken(Exception):
+    """The server did not do what was measured; the figure would be wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    cert: Path
+    key: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    name: str
+    base: str
+    group: int
+
+    def url(self, file: str) -> str:
+        return self.base + file
+
+
+class Start(Protocol):
+    """Start a server on a folder, or on the URL of one, using `scratch` for its own files."""
+
+    def __call__(
+        self, source: str, scratch: Path, certificate: Certificate | None = None
+    ) -> AbstractContextManager[Server]: ...
+
+
+def program(name: str) -> str:
+    """A peer's program: beside this Python (a package brought it), on the path, or among the administrator's."""
+    places = (str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath), "/usr/sbin:/usr/local/sbin")
+    found = shutil.which(name, path=os.pathsep.join(places))
+    if found is None:
+        raise Missing(name)
+    return found
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def running(
+    name: str, command: list[str], base: str, scratch: Path, extra: Mapping[str, str] | None = None
+) -> Iterator[Server]:
+    log = scratch / f"{name.replace(' ', '-').replace(',', '')}-{urlsplit(base).port}.log"
+    with log.open("wb") as out:
+        environment = {**os.environ, **(extra or {})}
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, env=environment
+        )
+    try:
+        wait_ready(process, name, base, log)
+        yield Server(name, base, process.pid)
+    finally:
+        end(process)
+
+
+def wait_ready(process: subprocess.Popen[bytes], name: str, base: str, log: Path) -> None:
+    deadline = time.monotonic() + READY_WITHIN
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            break
+        if answers(base):
+            return
+        time.sleep(0.05)
+    lines = log.read_text(errors="replace").strip().splitlines()
+    raise Broken(f"{name} did not start: {lines[-1] if lines else 'it said nothing'}")
+
+
+def answers(base: str) -> bool:
+    try:
+        connection = connect(base, timeout=2.0)
+        connection.request("GET", urlsplit(base).path)
+        return connection.getresponse().status < 500
+    except (OSError, http.client.HTTPException):
+        return False
+
+
+def connect(url: str, timeout: float) -> http.client.HTTPConnection:
+    where = urlsplit(url)
+    assert where.hostname is not None
+    if where.scheme == "https":
+        return http.client.HTTPSConnection(where.hostname, where.port, timeout=timeout, context=any_certificate())
+    return http.client.HTTPConnection(where.hostname, where.port, timeout=timeout)
+
+
+def any_certificate() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    for kind in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, kind)
+            process.wait(END_WITHIN)
+        except ProcessLookupError:
+            break
+        except subprocess.TimeoutExpired:
+            continue
+    process.wait(END_WITHIN)
+
+
+def scheme(certificate: Certificate | None) -> str:
+    return "https" if certificate else "http"
+
+
+def playhead(source: str, scratch: Path, certificate: Certificate | None = None) -> AbstractContextManager[Server]:
+    port = free_port()
+    command = [sys.executable, "-m", "playhead", "serve", source, "--listen", f"127.0.0.1:{port}"]
+    if certificate:
+        command += ["--tls-cert", str(certificate.cert), "--tls-key", str(certificate.key)]
+    home = scratch / f"playhead-{port}"
+    # Nobody's own configuration or cache may colour the figures.
+    extra = {f"XDG_{kind}_HOME": str(home / kind.lower()) for kind in ("CONFIG", "DATA", "CACHE", "STATE")}
+    extra["PLAYHEAD_CONFIG"] = str(home / "playhead.toml")
+    extra["PYTHONPATH"] = os.pathsep.join(filter(None, (str(SOURCES), os.environ.get("PYTHONPATH"))))
+    home.mkdir()
+    (home / "playhead.toml").touch()
+    return running("playhead", command, f"{scheme(certificate)}://127.0.0.1:{port}/files/music/", scratch, extra)
+
+
+def nginx(source: str, scratch: Path, certificate: Certificate | None = None) -> AbstractContextManager[Server]:
+    """nginx on a folder, or, when the source is a URL, as a reverse proxy of it."""
+    nginx_program, port = program("nginx"), free_port()
+    location = proxying(source) if "://" in source else f"root {source}; autoindex on;"
+    tls = f"ssl_certificate {certificate.cert}; ssl_certificate_key {certificate.key};" if certificate else ""
+    upstream = f"upstream origin {{ server {urlsplit(source).netloc}; keepalive 256; }}" if "://" in source else ""
+    home = scratch / f"nginx-{port}"
+    home.mkdir()
+    (home / "nginx.conf").write_text(f"""
+{"user root;" if os.geteuid() == 0 else ""}
+daemon off; worker_processes 1; worker_rlimit_nofile 20000; pid {home}/pid; error_log {home}/error.log;
+events {{ worker_connections 10000; multi_accept on; }}
+http {{
+    access_log off; sendfile on; tcp_nopush off; tcp_nodelay on; default_type application/octet-stream;
+    keepalive_timeout 300; keepalive_requests 1000000000; send_timeout 300; open_file_cache max=100;
+    client_body_temp_path {home}/body; proxy_temp_path {home}/proxy; fastcgi_temp_path {home}/fastcgi;
+    uwsgi_temp_path {home}/uwsgi; scgi_temp_path {home}/scgi;
+    {upstream}
+    server {{
+        listen 127.0.0.1:{port} {"ssl" if certificate else ""} backlog=4096;
+        {tls}
+        location / {{ {location} }}
+    }}
+}}
+""")
+    command = [nginx_program, "-p", str(home), "-c", str(home / "nginx.conf"), "-e", str(home / "error.log")]
+    return running("nginx", command, f"{scheme(certificate)}://127.0.0.1:{port}/", scratch)
+
+
+def proxying(source: str) -> str:
+    path = urlsplit(source).path
+    return f"""proxy_pass http://origin{path}; proxy_http_version 1.1; proxy_set_header Connection "";
+            proxy_buffering on; proxy_buffer_size 64k; proxy_buffers 4 4m; proxy_busy_buffers_size 8m;
+            proxy_max_temp_file_size 0; proxy_read_timeout 300;"""
+
+
+def rclone(name: str, options: tuple[str, ...]) -> Start:
+    """rclone with these options, on a folder or, when the source is a URL, on its HTTP remote."""
+
+    def start(source: str, scratch: Path, certificate: Certificate | None = None) -> AbstractContextManager[Server]:
+        port = free_port()
+        where = [":http:", "--http-url", source] if "://" in source else [source]
+        tls = ["--cert", str(certificate.cert), "--key", str(certificate.key)] if certificate else []
+        command = [program("rclone"), "serve", "http", *where, "--addr", f"127.0.0.1:{port}", "--config", os.devnull]
+        return running(name, [*command, *tls, *options], f"{scheme(certificate)}://127.0.0.1:{port}/", scratch)
+
+    return start
+
+
+PLAYHEAD, NGINX = "playhead", "nginx"
+RCLONE, RCLONE_TUNED, RCLONE_CHUNKS = "rclone", "rclone, tuned", "rclone, small chunks"
+EVERY: Mapping[str, Start] = {
+    PLAYHEAD: playhead,
+    NGINX: nginx,
+    RCLONE: rclone(RCLONE, ()),
+    RCLONE_TUNED: rclone(RCLONE_TUNED, RCLONE_BEST),
+    RCLONE_CHUNKS: rclone(RCLONE_CHUNKS, RCLONE_SMALL),
+}
