@@ -7,6 +7,7 @@ as such, else what it most probably is, by names that browsers know (WHATWG Enco
 
 import codecs
 import re
+from collections.abc import Callable
 
 HEAD = 512
 
@@ -117,15 +118,35 @@ _LEGACY = {
     "cp1250": "windows-1250",
     "cp1252": "windows-1252",
 }
-_HANGUL = re.compile("[가-힣ㄱ-ㅣ·…‘’“”「」『』〈〉《》、。～♪♡♥★☆※→]")
-_KANA = re.compile("[ぁ-ヿ]")
-# Short texts are too short for statistics: this share of the characters beyond ASCII in these scripts settles it.
+
+
+def _mostly(script: str, share: float) -> Callable[[str], bool]:
+    """Is at least this share of the characters beyond ASCII in a script?"""
+    one = re.compile(script)
+
+    def fits(text: str) -> bool:
+        beyond = [char for char in text if char > "\x7f"]
+        return sum(bool(one.match(char)) for char in beyond) >= share * len(beyond)
+
+    return fits
+
+
+def _western(text: str) -> bool:
+    """Accented letters among many plain ones: not another alphabet read wrongly."""
+    beyond = sum(char > "\x7f" for char in text)
+    return beyond * 3 <= sum(map(str.isalpha, text)) and _WESTERN(text)
+
+
+_WESTERN = _mostly("[À-ÖØ-öø-ÿŒœŸ‘’“”«»–—…·¡¿°©®€£§´]", 1.0)
+_HANGUL = _mostly("[가-힣ㄱ-ㅣ·…‘’“”「」『』〈〉《》、。～♪♡♥★☆※→]", 1.0)
+_KANA = _mostly("[ぁ-ヿ]", 0.4)
+# Short texts are too short for statistics: what they turn out to be written in settles it.
 _SCRIPTS = [
-    ("euc_kr", 1.0, _HANGUL),
-    ("cp932", 0.4, _KANA),
-    ("euc_jp", 0.4, _KANA),
-    ("cp949", 1.0, _HANGUL),
-    ("cp1252", 1.0, re.compile("[À-ÖØ-öø-ÿŒœŸ‘’“”«»–—…·¡¿°©®€£§´]")),
+    ("euc_kr", _HANGUL),
+    ("cp932", _KANA),
+    ("euc_jp", _KANA),
+    ("cp949", _HANGUL),
+    ("cp1252", _western),
 ]
 _CODECS = {label: codec for codec, label in _LEGACY.items()}
 
@@ -138,6 +159,8 @@ def by_name(name: str) -> str | None:
 
 def by_head(head: bytes) -> str:
     """The media type that a file's first bytes tell."""
+    if any(head.startswith(bom) for bom, _ in _BOMS):
+        return "text/plain"
     for offset, magic, kind in _SIGNATURES:
         if head.startswith(magic, offset):
             return kind
@@ -161,9 +184,7 @@ def _iso_brand(brand: bytes) -> str:
 
 
 def looks_like_text(head: bytes) -> bool:
-    """No byte that a text would not have (unless a byte order mark says that it is UTF-16)."""
-    if any(head.startswith(bom) for bom, _ in _BOMS):
-        return True
+    """No byte that a text would not have."""
     return bool(head) and not any(byte < 32 and byte not in b"\t\n\f\r\x1b" for byte in head)
 
 
@@ -177,25 +198,32 @@ def charset(data: bytes, *, whole: bool = True) -> str:
     for bom, label in _BOMS:
         if data.startswith(bom):
             return label
-    if _decodes(data, "utf-8", whole):
+    if _decoded(data, "utf-8", whole) is not None:
         return "utf-8"
-    for codec, share, script in _SCRIPTS:
-        beyond = [char for char in data.decode(codec, "replace") if char > "\x7f"]
-        if sum(bool(script.match(char)) for char in beyond) >= share * len(beyond) and _decodes(data, codec, whole):
+    for codec, fits in _SCRIPTS:
+        text = _decoded(data, codec, whole)
+        if text is not None and fits(text):
             return _LEGACY.get(codec, "euc-kr")
+    return _likeliest(data if whole else data.rpartition(b"\n")[0] or data, 1 if whole else 4)
+
+
+def _decoded(data: bytes, codec: str, whole: bool) -> str | None:
+    try:
+        return codecs.getincrementaldecoder(codec)().decode(data, whole)
+    except UnicodeDecodeError:
+        return None
+
+
+def _likeliest(data: bytes, cuts: int) -> str:
+    """By statistics; up to `cuts` - 1 bytes at the end may belong to a character that is cut."""
     from charset_normalizer import from_bytes
 
-    fitting = [codec for codec in _LEGACY if _decodes(data, codec, whole)]
-    best = from_bytes(data, cp_isolation=fitting).best() if fitting else None
-    return _LEGACY.get(best.encoding if best else "", "windows-1252")
-
-
-def _decodes(data: bytes, codec: str, whole: bool) -> bool:
-    try:
-        codecs.getincrementaldecoder(codec)().decode(data, whole)
-    except UnicodeDecodeError:
-        return False
-    return True
+    for end in range(len(data), len(data) - cuts, -1):
+        fitting = [codec for codec in _LEGACY if _decoded(data[:end], codec, True) is not None]
+        best = from_bytes(data[:end], cp_isolation=fitting).best() if fitting else None
+        if best and best.encoding in _LEGACY:
+            return _LEGACY[best.encoding]
+    return "windows-1252"
 
 
 def to_utf8(data: bytes) -> bytes:

@@ -99,6 +99,8 @@ def respond(request: Request, blob: Blob, about: About) -> Response:
         return refusal(405, "only GET and HEAD are possible here", [("Allow", "GET, HEAD")])
     etag = f'"{wire_tag(blob.tag)}"' if blob.tag else None
     modified = about.modified and _whole_seconds(about.modified)
+    if modified and modified > (request.at or datetime.now(UTC)):
+        modified = None  # a clock is wrong; a date in the future must not be sent (8.8.2.1)
     validators = [("Cache-Control", about.cache)]
     if etag:
         validators.append(("ETag", etag))
@@ -315,7 +317,9 @@ def _multipart(blob: Blob, kind: str, ranges: list[tuple[int, int]], headers: li
 # ── names ──
 
 # Controls, and the marks that turn the direction of writing: "gpj.exe" must not be shown as "exe.jpg".
-_UNSEEN = dict.fromkeys([*range(32), 127, *range(128, 160), 8206, 8207, *range(8234, 8239), *range(8294, 8298)], "_")
+_UNSEEN = dict.fromkeys(
+    [*range(32), 127, *range(128, 160), 0x61C, 8206, 8207, *range(8234, 8239), *range(8294, 8298)], "_"
+)
 _UNSAFE = _UNSEEN | {ord(char): "_" for char in '/\\"%'}
 
 

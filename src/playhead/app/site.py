@@ -96,7 +96,7 @@ class Site:
         return response
 
     async def _route(self, scope: asgi.Scope, request: Request) -> Response:
-        raw = scope["raw_path"].decode("ascii", "replace")
+        raw = scope["raw_path"].decode("latin-1")
         if not raw.startswith(self.prefix + "/"):
             raise NotFound("there is nothing here")
         kind, _, rest = raw[len(self.prefix) + 1 :].partition("/")
@@ -256,11 +256,11 @@ def _unseen(kind: str | None) -> str:
 
 
 def _decoded(segment: str) -> str:
-    if "%" not in segment:
+    if "%" not in segment and segment.isascii():
         return segment
     if re.search("%2f", segment, re.IGNORECASE):
         raise Malformed("a name cannot hold a '/' (%2F); it is shown as '\uff0f'")
-    return unquote_to_bytes(segment).decode("utf-8", "surrogateescape")
+    return unquote_to_bytes(segment.encode("latin-1")).decode("utf-8", "surrogateescape")
 
 
 def _asked_for(scope: asgi.Scope) -> str:

@@ -1,14 +1,15 @@
 """Response -> an ASGI server's way of sending it.
 
 Bytes leave as they come, one piece at a time, and the server's own back-pressure is ours. A span of a file
-goes to the kernel where the server offers `http.response.zerocopysend`; else it is read in a thread, 64 KiB
-at a time. When the client leaves, the stream behind is closed: our own server cancels the request's task, on
-any other we listen for the disconnect beside the sending. A failure after the first byte resets the
-connection, so that no client takes a part for the whole.
+goes to the kernel where the server offers `http.response.zerocopysend`; else it is read 64 KiB at a time,
+in a thread where that may have to wait for a disk. When the client leaves, the stream behind is closed: our
+own server cancels the request's task, on any other we listen for the disconnect beside the sending. A failure
+after the first byte resets the connection, so that no client takes a part for the whole.
 """
 
 import asyncio
 import logging
+import os
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from contextlib import aclosing
 from functools import lru_cache
@@ -135,8 +136,23 @@ async def _piece(piece: Piece, scope: Scope, send: Send) -> None:
         await send({"type": "http.response.zerocopysend", **message})
     else:
         for at in range(0, piece.length, CHUNK):
-            data = await asyncio.to_thread(piece.pread, at, min(at + CHUNK, piece.length))
+            stop = min(at + CHUNK, piece.length)
+            data: bytes | bytearray | None = _in_memory(piece, at, stop)
+            if data is None:
+                data = await asyncio.to_thread(piece.pread, at, stop)
             await send({"type": "http.response.body", "body": data, "more_body": True})
+
+
+def _in_memory(span: FileSpan, start: int, stop: int) -> bytearray | None:
+    """The bytes [start, stop) of a span if they are in the page cache, so that reading them does not wait."""
+    if not hasattr(os, "RWF_NOWAIT"):
+        return None
+    data = bytearray(stop - start)
+    try:
+        got = os.preadv(span.file.fileno(), [data], span.offset + start, os.RWF_NOWAIT)
+    except OSError:
+        return None
+    return data if got == stop - start else None
 
 
 def reset(scope: Scope) -> None:

@@ -8,7 +8,7 @@ they are exact: Apache's "1.2M" is not.
 
 import re
 from datetime import UTC, datetime
-from html.parser import HTMLParser
+from html import unescape
 from urllib.parse import unquote_to_bytes, urljoin, urlsplit
 
 from playhead.errors import Damaged
@@ -22,44 +22,48 @@ _RCLONE = re.compile(r"^\s*(?P<size>\d{1,18})\s+(?P<date>\d{4}-\d{2}-\d{2} \d{2}
 _DETAILS = [(_NGINX, "%d-%b-%Y %H:%M"), (_RCLONE, "%Y-%m-%d %H:%M:%S")]
 
 
-class _Page(HTMLParser):
-    """Every link of a page, and the text that follows it up to the next one."""
+_HREF = re.compile(r"""\shref\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))""", re.IGNORECASE)
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.links: list[tuple[str, list[str]]] = []
-        self.inside = False
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        href = dict(attrs).get("href") if tag == "a" else None
-        if href is None:
-            return
-        if len(self.links) >= MAX_LINKS:
-            raise Damaged(f"the index page has more than {MAX_LINKS:,} links")
-        self.links.append((href, []))
-        self.inside = True
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag == "a":
-            self.inside = False
-
-    def handle_data(self, data: str) -> None:
-        if self.links and not self.inside:
-            self.links[-1][1].append(data)
+# What no links are in, with the end of each.
+_OPAQUE = [
+    ("<!--", re.compile("-->")),
+    ("<script", re.compile("</script", re.IGNORECASE)),
+    ("<style", re.compile("</style", re.IGNORECASE)),
+]
+_END = re.compile(">")
 
 
 def entries(page: str, url: str) -> list[Entry]:
     """The entries of the folder whose index page, at `url` (ending in "/"), this is."""
-    reader = _Page()
-    reader.feed(page)
-    reader.close()
     found: dict[str, Entry] = {}
-    for href, after in reader.links:
+    for href, after in _links(page):
         if name := _name(href, url):
             folder = name.endswith("/")
-            size, modified = (None, None) if folder else _details("".join(after))
+            size, modified = (None, None) if folder else _details(after)
             found.setdefault(name.rstrip("/"), Entry(name.rstrip("/"), folder, size, modified))
     return list(found.values())
+
+
+def _links(page: str) -> list[tuple[str, str]]:
+    """Every link of a page, with the text between its end and the next one. Takes time in step with the page."""
+    links: list[tuple[str, list[str]]] = []
+    at, inside = 0, False
+    while (begin := page.find("<", at)) >= 0:
+        if links and not inside:
+            links[-1][1].append(page[at:begin])
+        opening = page[begin : begin + 8].lower()
+        closing = next((end for start, end in _OPAQUE if opening.startswith(start)), _END).search(page, begin)
+        if closing is None:
+            break
+        tag, at = page[begin : closing.start()], closing.end()
+        if tag[:3].lower() == "</a":
+            inside = False
+        elif tag[:2].lower() == "<a" and not tag[2:3].isalnum() and (match := _HREF.search(tag, 2)):
+            if len(links) >= MAX_LINKS:
+                raise Damaged(f"the index page has more than {MAX_LINKS:,} links")
+            links.append((unescape(match[1] or match[2] or match[3] or ""), []))
+            inside = True
+    return [(href, unescape("".join(after))) for href, after in links]
 
 
 def _name(href: str, url: str) -> str | None:
@@ -75,7 +79,10 @@ def _name(href: str, url: str) -> str | None:
     raw = target.path[len(base.path) :]
     if not raw or "/" in raw.rstrip("/") or raw.endswith("//"):
         return None
-    name = unquote_to_bytes(raw.rstrip("/")).decode("utf-8", "surrogateescape")
+    try:
+        name = unquote_to_bytes(raw.rstrip("/").encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return None
     if name in ("", ".", "..") or "/" in name or "\0" in name:
         return None
     return name + "/" * raw.endswith("/")

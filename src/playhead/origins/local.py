@@ -36,6 +36,7 @@ _FAILURES: dict[int, type[Failure]] = {
     errno.ENOTDIR: NotFound,
     errno.EISDIR: NotFound,
     errno.ENAMETOOLONG: NotFound,
+    errno.ENXIO: NotFound,
     errno.ELOOP: Denied,
     errno.EACCES: Denied,
     errno.EPERM: Denied,
@@ -63,7 +64,7 @@ class OpenFile:
         self.key = _key(info)
         self.size = info.st_size
         self.tag = _tag(real, self.key)
-        self.modified = datetime.fromtimestamp(info.st_mtime, UTC)
+        self.modified = _when(info)
         self.networked = _networked(info.st_dev)
 
     def fileno(self) -> int:
@@ -74,6 +75,13 @@ class OpenFile:
 
     def __del__(self) -> None:
         os.close(self.fd)
+
+
+def _when(info: os.stat_result) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(info.st_mtime, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None  # beyond the years that people count
 
 
 def _key(info: os.stat_result) -> tuple[int, int, int]:
@@ -128,13 +136,18 @@ class LocalBlob(Blob):
     def _pread(self, start: int, stop: int) -> bytes:
         try:
             data = FileSpan(self.file, start, stop - start).read()
-        except OSError as error:
-            raise failure(error, self.path) from error
+        except Damaged:
+            self._check()
+            raise
         self._check()
         return data
 
     def _check(self) -> None:
-        if not self.file.unchanged():
+        try:
+            unchanged = self.file.unchanged()
+        except OSError as error:
+            raise failure(error, self.path) from error
+        if not unchanged:
             raise Changed(f"{self.path!r} was changed while it was being read")
 
 
@@ -230,7 +243,7 @@ class LocalTree(Tree):
             raise failure(error, path) from error
 
     def _entry(self, name: str, real: str, info: os.stat_result) -> Entry:
-        modified = datetime.fromtimestamp(info.st_mtime, UTC)
+        modified = _when(info)
         if stat.S_ISDIR(info.st_mode):
             return Entry(name, folder=True, modified=modified)
         if not stat.S_ISREG(info.st_mode):
