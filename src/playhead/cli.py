@@ -210,12 +210,12 @@ async def _listed(tree: "Tree", path: str) -> Any:
 
 
 def _line(entry: "Entry") -> str:
-    """One line of a listing; what would steer the terminal is shown as a question mark."""
+    """One line of a listing; what would steer the terminal is replaced."""
+    from playhead.tree import visible
+
     size = "-" if entry.size is None else f"{entry.size:,}"
     when = entry.modified.astimezone().strftime("%Y-%m-%d %H:%M") if entry.modified else "-"
-    name = entry.name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    name = "".join(char if char.isprintable() else "?" for char in name)
-    return f"{size:>18}  {when:<16}  {name}{'/' * entry.folder}\n"
+    return f"{size:>18}  {when:<16}  {visible(entry.name)}{'/' * entry.folder}\n"
 
 
 async def _cat(options: argparse.Namespace) -> int:

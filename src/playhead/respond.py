@@ -19,7 +19,7 @@ from hashlib import blake2b
 from urllib.parse import quote
 
 from playhead.blob import Blob, Pieces, concat, literal
-from playhead.tree import Ask
+from playhead.tree import Ask, visible
 
 # More ranges than this are answered with the whole (nginx and Apache cap them too; a player asks for one).
 MAX_RANGES = 64
@@ -316,11 +316,7 @@ def _multipart(blob: Blob, kind: str, ranges: list[tuple[int, int]], headers: li
 
 # ── names ──
 
-# Controls, and the marks that turn the direction of writing: "gpj.exe" must not be shown as "exe.jpg".
-_UNSEEN = dict.fromkeys(
-    [*range(32), 127, *range(128, 160), 0x61C, 8206, 8207, *range(8234, 8239), *range(8294, 8298)], "_"
-)
-_UNSAFE = _UNSEEN | {ord(char): "_" for char in '/\\"%'}
+_UNSAFE = {ord(char): "_" for char in '/\\"%'}
 
 
 @lru_cache(maxsize=4096)
@@ -329,7 +325,7 @@ def disposition(name: str, attachment: bool) -> str:
     kind = "attachment" if attachment else "inline"
     if not name:
         return kind
-    name = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    name = visible(name)
     plain = name.translate(_UNSAFE).encode("ascii", "replace").decode("ascii").replace("?", "_")
-    true = name.translate(_UNSEEN | {ord("/"): "_", ord("\\"): "_"})
+    true = name.replace("/", "_").replace("\\", "_")
     return f"{kind}; filename=\"{plain}\"; filename*=UTF-8''{quote(true, safe='!#$&+-.^_`|~')}"

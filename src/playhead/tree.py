@@ -107,6 +107,17 @@ def join(folder: str, name: str) -> str:
     return f"{folder}/{name}" if folder else name
 
 
+# Controls, and the marks that turn the direction of writing: "gpj.exe" must not be shown as "exe.jpg".
+_UNSEEN = dict.fromkeys(
+    [*range(32), 127, *range(128, 160), 0x61C, 8206, 8207, *range(8232, 8239), *range(8294, 8298)], "_"
+)
+
+
+def visible(name: str) -> str:
+    """A name as it may be shown to people: what steers terminals or turns the writing around is replaced."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace").translate(_UNSEEN)
+
+
 async def walk(tree: Tree, folder: str = "") -> AsyncGenerator[tuple[str, Entry], None]:
     """Every entry below a folder with its path; a folder comes before what is in it."""
     waiting = [folder]

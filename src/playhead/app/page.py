@@ -5,7 +5,7 @@ served under URLs that hold a hash, so that a browser keeps it for ever and neve
 """
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC
+from datetime import UTC, datetime
 from functools import cache
 from hashlib import blake2b
 from html import escape
@@ -14,14 +14,20 @@ from os import fsencode
 from urllib.parse import quote
 
 from playhead import media
-from playhead.tree import Entry
+from playhead.tree import Entry, visible
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; media-src 'self'; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _ASSETS = ("files.css", "files.js", "icon.svg")
-_TEXT_TOO = ("application/json", "application/xml", "application/xspf+xml", "application/vnd.apple.mpegurl")
+_TEXT_TOO = (
+    "audio/mpegurl",
+    "application/json",
+    "application/xml",
+    "application/xspf+xml",
+    "application/vnd.apple.mpegurl",
+)
 
 
 @cache
@@ -60,7 +66,9 @@ def folder(prefix: str, tree: str, path: str, entries: Sequence[Entry], followin
     here = f"{prefix}/files/{quoted(tree)}/" + "".join(f"{quoted(name)}/" for name in path.split("/") if path)
     rows = [_row(here + quoted(entry.name) + "/" * entry.folder, entry) for entry in entries]
     if following is not None:
-        rows.append(f'<li class="more"><a href="{escape(here)}?after={quoted(following)}">More</a></li>')
+        rows.append(
+            f'<li class="more"><a href="{escape(here)}?after={quote(fsencode(following), safe="")}">More</a></li>'
+        )
     title = path.rpartition("/")[2] or tree
     return _document(
         prefix, title, _crumbs(prefix, tree, path, alone), "".join(rows) or _empty("This folder is empty.")
@@ -82,13 +90,13 @@ def _crumbs(prefix: str, tree: str, path: str, alone: bool) -> str:
 def _row(url: str, entry: Entry) -> str:
     kind = "folder" if entry.folder else _kind(entry.name)
     size = "" if entry.size is None else _bytes(entry.size)
-    when = entry.modified.astimezone(UTC).strftime("%Y-%m-%d %H:%M") if entry.modified else ""
+    when = _time(entry.modified) if entry.modified else '<span class="when"></span>'
     href = escape(url)
     tools = "" if entry.folder else f'<a class="get" href="{href}?download" download title="Download">Download</a>'
     return (
         f'<li class="row" data-kind="{kind}"><a class="name" href="{href}"><span class="mark {kind}"></span>'
-        f'<span class="text">{_shown(entry.name)}</span></a>'
-        f'<span class="size">{size}</span><time class="when">{when}</time><span class="tools">{tools}</span></li>'
+        f'<span class="label">{_shown(entry.name)}</span></a>'
+        f'<span class="size">{size}</span>{when}<span class="tools">{tools}</span></li>'
     )
 
 
@@ -101,8 +109,13 @@ def _kind(name: str) -> str:
     return kind if kind in ("audio", "video", "image", "text") else "other"
 
 
+def _time(when: datetime) -> str:
+    utc = when.astimezone(UTC)
+    return f'<time class="when" datetime="{utc:%Y-%m-%dT%H:%MZ}">{utc:%Y-%m-%d %H:%M} UTC</time>'
+
+
 def _shown(name: str) -> str:
-    return escape(name.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
+    return escape(visible(name))
 
 
 def _bytes(size: int) -> str:

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import parse_qs, unquote_to_bytes
+from urllib.parse import parse_qs, quote, unquote_to_bytes
 
 from playhead import media
 from playhead.app import page
@@ -48,34 +48,35 @@ class Site:
         self.labels: OrderedDict[str, str] = OrderedDict()  # tag and name -> media type with charset
 
     async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
-        if scope["type"] != "http":
-            return
-        began, request, status, sent = time.perf_counter(), asgi.request(scope), 0, 0
+        if scope["type"] == "http":
+            await asgi.while_connected(self._serve(scope, send), scope, receive)
+
+    async def _serve(self, scope: asgi.Scope, send: asgi.Send) -> None:
+        began, request, sent = time.perf_counter(), asgi.request(scope), asgi.Sent()
         try:
-            for attempt in (1, 2):
-                response = await self._answer(scope, request)
-                status = response.status
-                try:
-                    sent = await asgi.send(response, scope, receive, send)
-                    break
-                except Failure as failure:
-                    if not isinstance(failure, Changed) or attempt == 2:
-                        status = failure.status
-                        await asgi.send(self._dressed(request, _refused(failure)), scope, receive, send)
-                        break
+            await self._first_or_second(scope, send, request, sent)
         except asgi.Broken as broken:
             errors.warning("%s broke off: %s", _asked_for(scope), broken)
             if "playhead.reset" not in scope.get("extensions", {}):
                 raise
         finally:
             if log.isEnabledFor(logging.INFO):
-                self._log(scope, request, status, sent, time.perf_counter() - began)
+                self._log(scope, request, sent, time.perf_counter() - began)
 
-    def _log(self, scope: asgi.Scope, request: Request, status: int, sent: int, took: float) -> None:
-        client = self.gate.client((scope.get("client") or ["-"])[0], request.headers)
-        asked_for, ranged = _asked_for(scope), request.headers.get("range", "-")
-        extra = {"client": client, "request": asked_for, "range": ranged, "status": status, "bytes": sent}
-        text = f"{client} {asked_for} {ranged} -> {status}, {sent} bytes in {took * 1000:.0f} ms"
+    async def _first_or_second(self, scope: asgi.Scope, send: asgi.Send, request: Request, sent: asgi.Sent) -> None:
+        """Answer; where the file changed before its first byte was sent, once more, with the new version."""
+        for again in (True, False):
+            try:
+                return await asgi.send(await self._answer(scope, request), scope, send, sent)
+            except Failure as failure:
+                if not (again and isinstance(failure, Changed)):
+                    return await asgi.send(self._dressed(request, _refused(failure)), scope, send, sent)
+
+    def _log(self, scope: asgi.Scope, request: Request, sent: asgi.Sent, took: float) -> None:
+        client = _plain(self.gate.client((scope.get("client") or ["-"])[0], request.headers))
+        asked_for, ranged = _asked_for(scope), _plain(request.headers.get("range", "-"))
+        extra = {"client": client, "request": asked_for, "range": ranged, "status": sent.status, "bytes": sent.bytes}
+        text = f"{client} {asked_for} {ranged} -> {sent.status}, {sent.bytes} bytes in {took * 1000:.0f} ms"
         log.info("%s", text, extra={**extra, "seconds": round(took, 4)})
 
     # ── routes ──
@@ -84,8 +85,8 @@ class Site:
         try:
             self.gate.admit(request.headers)
             response = await self._route(scope, request)
-        except Failure as failure:
-            response = _refused(failure)
+        except Failure:
+            raise
         except Exception:
             errors.exception("a bug of ours at %s", _asked_for(scope))
             response = refusal(500, "a bug of ours; the log says more")
@@ -96,7 +97,7 @@ class Site:
         return response
 
     async def _route(self, scope: asgi.Scope, request: Request) -> Response:
-        raw = scope["raw_path"].decode("latin-1")
+        raw = asgi.raw_path(scope)
         if not raw.startswith(self.prefix + "/"):
             raise NotFound("there is nothing here")
         kind, _, rest = raw[len(self.prefix) + 1 :].partition("/")
@@ -104,11 +105,9 @@ class Site:
             return _preflight()
         if request.method not in ("GET", "HEAD"):
             return refusal(405, "only GET and HEAD are possible here", [("Allow", "GET, HEAD")])
-        query = (
-            parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True) if scope["query_string"] else {}
-        )
+        query = _query(scope)
         if kind == "files" and rest:
-            return await self._files(request, rest, query)
+            return await self._files(request, rest, query, scope)
         if kind == "assets":
             return _asset(request, rest)
         if kind in ("healthz", "readyz") and not rest:
@@ -123,21 +122,21 @@ class Site:
             return await self._folder(request, name, tree, "", query)
         return self._page(request, page.trees(self.prefix, list(self.trees)))
 
-    async def _files(self, request: Request, rest: str, query: Mapping[str, list[str]]) -> Response:
+    async def _files(self, request: Request, rest: str, query: Mapping[str, list[str]], scope: asgi.Scope) -> Response:
         names = [_decoded(segment) for segment in rest.split("/")]
         tree = self.trees.get(names[0])
         if tree is None:
             raise NotFound(f"there is no tree {names[0]!r}")
         path = "/".join(names[1:])
         if path == "" and len(names) == 1:
-            return _moved(self.prefix, rest)
+            return _moved(self.prefix, rest, scope)
         if path == "" or path.endswith("/"):
             return await self._folder(request, names[0], tree, path.removesuffix("/"), query)
         try:
             return await self._file(request, tree, path, query)
         except NotFound:
             if (await tree.find(path)).folder:
-                return _moved(self.prefix, rest)
+                return _moved(self.prefix, rest, scope)
             raise
 
     # ── files ──
@@ -228,8 +227,10 @@ def _preflight() -> Response:
     return Response(204, headers)
 
 
-def _moved(prefix: str, rest: str) -> Response:
-    return refusal(308, "this is a folder", [("Location", f"{prefix}/files/{rest}/")])
+def _moved(prefix: str, rest: str, scope: asgi.Scope) -> Response:
+    question = scope.get("query_string", b"").decode("latin-1")
+    target = f"{prefix}/files/{rest}/{f'?{question}' if question else ''}"
+    return refusal(308, "this is a folder", [("Location", quote(target, safe="/%?&=+!$'()*,;:@~", encoding="latin-1"))])
 
 
 def _refused(failure: Failure) -> Response:
@@ -255,6 +256,15 @@ def _unseen(kind: str | None) -> str:
     return f"{kind}; charset=utf-8" if kind and media.is_text(kind) else kind or "application/octet-stream"
 
 
+def _query(scope: asgi.Scope) -> dict[str, list[str]]:
+    if not (text := scope.get("query_string", b"")):
+        return {}
+    try:
+        return parse_qs(text.decode("latin-1"), keep_blank_values=True, errors="surrogateescape", max_num_fields=1000)
+    except ValueError as error:
+        raise Malformed("the query has too many fields") from error
+
+
 def _decoded(segment: str) -> str:
     if "%" not in segment and segment.isascii():
         return segment
@@ -264,7 +274,12 @@ def _decoded(segment: str) -> str:
 
 
 def _asked_for(scope: asgi.Scope) -> str:
-    return f"{scope['method']} {scope['raw_path'].decode('latin-1')}"
+    return _plain(f"{scope['method']} {asgi.raw_path(scope)}")
+
+
+def _plain(text: str) -> str:
+    """What may stand in a line of the log: nothing that steers a terminal."""
+    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
 
 
 # ── listings ──

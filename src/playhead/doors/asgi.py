@@ -10,10 +10,12 @@ after the first byte resets the connection, so that no client takes a part for t
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
+from urllib.parse import quote
 
 from playhead.blob import FileSpan, Piece, Pieces
 from playhead.errors import Failure
@@ -25,6 +27,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 CHUNK = 64 << 10  # bytes in a message: what a client that stands still costs in memory, twice
+
+ACCOUNT = 16 << 20  # bytes of a file after which those sent are counted
 
 log = logging.getLogger("playhead.server")
 
@@ -42,23 +46,27 @@ def request(scope: Scope) -> Request:
     return Request(scope["method"], headers)
 
 
-async def send(response: Response, scope: Scope, receive: Receive, send: Send) -> int:
-    """Send a response, and tell how many bytes of body it had.
+def raw_path(scope: Scope) -> str:
+    """The path as it was asked for, percent-encoded, also where the server gives only the decoded one."""
+    raw = scope.get("raw_path")
+    if raw is None:
+        return quote(scope["path"].encode("utf-8", "surrogateescape"))
+    return str(raw.partition(b"?")[0], "latin-1")
 
-    A Failure before the first byte passes through, with nothing sent. Raises Broken where the body failed on
-    the way, and CancelledError where the client left.
-    """
+
+async def while_connected(work: Coroutine[Any, Any, None], scope: Scope, receive: Receive) -> None:
+    """Do the work for a request, until it is done or the client leaves: then it is cancelled."""
     if scope.get("extensions", {}).get("playhead.cancels"):
-        return await _send(response, scope, send)
-    sending = asyncio.ensure_future(_send(response, scope, send))
-    leaving = asyncio.ensure_future(_left(receive))
+        return await work
+    working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_left(receive))
     try:
-        await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        return sending.result() if sending.done() else 0
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
     finally:
-        for task in (sending, leaving):
+        for task in (working, leaving):
             task.cancel()
-        await asyncio.gather(sending, leaving, return_exceptions=True)
+        await asyncio.gather(working, leaving, return_exceptions=True)
 
 
 async def _left(receive: Receive) -> None:
@@ -66,25 +74,40 @@ async def _left(receive: Receive) -> None:
         pass
 
 
-async def _send(response: Response, scope: Scope, send: Send) -> int:
+@dataclass(slots=True)
+class Sent:
+    """What has gone out of an answer so far. Status 499, as in nginx's logs: the client left before there was one."""
+
+    status: int = 499
+    bytes: int = 0
+
+
+async def send(response: Response, scope: Scope, send: Send, sent: Sent) -> None:
+    """Send a response, and keep account of it in `sent`.
+
+    A Failure before the first byte passes through, with nothing sent. Raises Broken where the body failed on
+    the way.
+    """
     body = response.body
     if scope["method"] == "HEAD" or response.status == 304:
-        await send(_head(response))
+        await send(_head(response, sent))
         await send(_END)
-        return 0
+        return
     ready = None if isinstance(body, Flow) else body.here(0, body.size)
     if ready is not None:
-        return await _all(response, ready, scope, send)
+        await send(_head(response, sent))
+        return await _all(ready, scope, send, sent)
     async with aclosing(body.pieces if isinstance(body, Flow) else body.stream(0, body.size)) as stream:
         first = await anext(stream, b"")
-        await send(_head(response))
-        return await _rest(first, stream, scope, send)
+        await send(_head(response, sent))
+        await _rest(first, stream, scope, send, sent)
 
 
 _END = {"type": "http.response.body", "body": b"", "more_body": False}
 
 
-def _head(response: Response) -> Message:
+def _head(response: Response, sent: Sent) -> Message:
+    sent.status = response.status
     headers = [(_name(name), value.encode("latin-1")) for name, value in response.headers]
     return {"type": "http.response.start", "status": response.status, "headers": headers}
 
@@ -94,30 +117,23 @@ def _name(name: str) -> bytes:
     return name.lower().encode("ascii")
 
 
-async def _all(response: Response, ready: Sequence[Piece], scope: Scope, send: Send) -> int:
-    sent = 0
-    await send(_head(response))
+async def _all(ready: Sequence[Piece], scope: Scope, send: Send, sent: Sent) -> None:
     try:
         for piece in ready:
-            await _piece(piece, scope, send)
-            sent += len(piece)
+            await _piece(piece, scope, send, sent)
         await send(_END)
     except Exception as error:
         raise _broken(error, scope) from error
-    return sent
 
 
-async def _rest(first: Piece, stream: Pieces, scope: Scope, send: Send) -> int:
-    sent = len(first)
+async def _rest(first: Piece, stream: Pieces, scope: Scope, send: Send, sent: Sent) -> None:
     try:
-        await _piece(first, scope, send)
+        await _piece(first, scope, send, sent)
         async for piece in stream:
-            await _piece(piece, scope, send)
-            sent += len(piece)
+            await _piece(piece, scope, send, sent)
         await send(_END)
     except Exception as error:
         raise _broken(error, scope) from error
-    return sent
 
 
 def _broken(error: Exception, scope: Scope) -> Broken:
@@ -126,21 +142,26 @@ def _broken(error: Exception, scope: Scope) -> Broken:
     return Broken(str(error) if isinstance(error, Failure) else repr(error))
 
 
-async def _piece(piece: Piece, scope: Scope, send: Send) -> None:
-    if not isinstance(piece, FileSpan):
-        for at in range(0, len(piece), CHUNK):
-            part = piece if len(piece) <= CHUNK else memoryview(piece)[at : at + CHUNK]
-            await send({"type": "http.response.body", "body": part, "more_body": True})
-    elif "http.response.zerocopysend" in scope.get("extensions", {}):
-        message = {"file": piece.file, "offset": piece.offset, "count": piece.length, "more_body": True}
-        await send({"type": "http.response.zerocopysend", **message})
-    else:
-        for at in range(0, piece.length, CHUNK):
-            stop = min(at + CHUNK, piece.length)
-            data: bytes | bytearray | None = _in_memory(piece, at, stop)
+async def _piece(piece: Piece, scope: Scope, send: Send, sent: Sent) -> None:
+    if isinstance(piece, FileSpan) and "http.response.zerocopysend" in scope.get("extensions", {}):
+        # The longest spans cost least; a part at a time only so that the account is true when the client leaves.
+        for at in range(0, piece.length, ACCOUNT):
+            count = min(ACCOUNT, piece.length - at)
+            message = {"file": piece.file, "offset": piece.offset + at, "count": count, "more_body": True}
+            await send({"type": "http.response.zerocopysend", **message})
+            sent.bytes += count
+        return
+    for at in range(0, len(piece), CHUNK):
+        stop = min(at + CHUNK, len(piece))
+        data: bytes | bytearray | memoryview | None
+        if isinstance(piece, FileSpan):
+            data = _in_memory(piece, at, stop)
             if data is None:
                 data = await asyncio.to_thread(piece.pread, at, stop)
-            await send({"type": "http.response.body", "body": data, "more_body": True})
+        else:
+            data = piece if len(piece) <= CHUNK else memoryview(piece)[at:stop]
+        await send({"type": "http.response.body", "body": data, "more_body": True})
+        sent.bytes += stop - at
 
 
 def _in_memory(span: FileSpan, start: int, stop: int) -> bytearray | None:

@@ -9,8 +9,8 @@ start and the bytes before are dropped; one without a length can only flow.
 
 import asyncio
 import re
-from contextlib import aclosing
-from dataclasses import dataclass
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from os import fsencode
 from urllib.parse import quote, unquote_to_bytes
@@ -43,13 +43,22 @@ class _Answer:
     validator: str | None
     expiry: asyncio.TimerHandle | None = None
     dropped: bool = False
+    loop: asyncio.AbstractEventLoop = field(init=False)
 
     def park(self) -> None:
         """Wait for the stream that this answer was asked for; but not for ever."""
-        self.expiry = asyncio.get_running_loop().call_later(PATIENCE, self.drop)
+        self.loop = asyncio.get_running_loop()
+        self.expiry = self.loop.call_later(PATIENCE, self.drop)
+
+    def unwanted(self) -> None:
+        """Drop it, from whatever thread."""
+        with suppress(RuntimeError):  # the loop has ended, and its connections with it
+            self.loop.call_soon_threadsafe(self.drop)
 
     def drop(self) -> None:
         """Nobody wants it any more."""
+        if self.expiry:
+            self.expiry.cancel()
         self.dropped = True
         self.response.close()
 
@@ -103,6 +112,10 @@ class WebBlob(Blob):
         async with aclosing(answer.body(start, stop)) as body:
             async for piece in body:
                 yield piece
+
+    def __del__(self) -> None:
+        if self.waiting:
+            self.waiting[0].unwanted()
 
     def _waiting(self, start: int, stop: int) -> _Answer | None:
         if self.waiting and self.waiting[0].take(start, stop):

@@ -4,7 +4,7 @@
 const list = document.querySelector(".files");
 const rows = [...list.querySelectorAll(".row")];
 const link = (row) => row.querySelector(".name");
-const named = (row) => row.querySelector(".text").textContent;
+const named = (row) => link(row).querySelector(".label").textContent;
 const kindOf = (row) => row.dataset.kind;
 
 function element(tag, properties = {}, ...children) {
@@ -24,20 +24,32 @@ const button = (name, label, act) => {
 const current = () => rows.find((row) => location.hash === "#" + fragment(row));
 const fragment = (row) => link(row).getAttribute("href").split("/").pop();
 
+let pushed = false; // did this page add the step to the history?
+
 function show(row) {
   if (location.hash === "#" + fragment(row)) return open(row);
+  if (current()) return location.replace("#" + fragment(row)); // one step in the history, however many things are shown
+  pushed = true;
   location.hash = fragment(row);
 }
 
+// The address says again that nothing is current; a step of our own is taken back, so that "back" works at once.
+function unshow() {
+  if (pushed) history.back();
+  else history.replaceState(null, "", location.pathname + location.search);
+  pushed = false;
+}
+
 function open(row) {
-  for (const other of rows) other.classList.toggle("current", other === row);
-  if (!row) return close();
-  if (kindOf(row) === "audio") {
-    close();
-    bar.play(row);
-  } else {
-    viewer.show(row);
-  }
+  if (row && kindOf(row) !== "audio") return viewer.show(row);
+  close();
+  if (row) bar.play(row);
+}
+
+// The row that is marked: what the viewer shows, else what plays.
+function mark() {
+  const marked = viewer.dialog.open ? viewer.row : bar.audio && bar.row;
+  for (const row of rows) row.classList.toggle("current", row === marked);
 }
 
 function close() {
@@ -59,6 +71,8 @@ const bar = {
     this.title.textContent = named(row);
     this.state.hidden = true;
     this.audio.src = link(row).href;
+    this.get.href = link(row).href + "?download";
+    mark();
     this.audio.play().catch(() => {}); // not allowed before a click: the control is there
     document.title = named(row);
     if (navigator.mediaSession) {
@@ -74,8 +88,9 @@ const bar = {
     this.audio.onwaiting = () => this.say("Waiting for the source");
     this.audio.onplaying = () => this.say("");
     this.audio.onerror = async () => this.say(await reason(this.audio.src));
+    this.get = element("a", { className: "get", title: "Download" }, "Download");
     const moves = element("div", { className: "moves" },
-      button("previous", "Previous", () => this.move(-1)), button("next", "Next", () => this.move(1)));
+      button("previous", "Previous", () => this.move(-1)), button("next", "Next", () => this.move(1)), this.get);
     const stop = button("close", "Stop", () => this.stop());
     this.bar = element("section", { className: "bar" }, this.title, moves, this.audio, stop, this.state);
     this.bar.setAttribute("aria-label", "Player");
@@ -85,7 +100,7 @@ const bar = {
   },
   move(step) {
     const row = neighbour(this.row, step, ["audio"]);
-    if (row) show(row);
+    if (row) viewer.dialog.open ? this.play(row) : show(row);
   },
   say(line) {
     this.state.textContent = line;
@@ -96,8 +111,8 @@ const bar = {
     this.audio.load();
     this.bar.remove();
     this.audio = null;
-    history.replaceState(null, "", location.pathname + location.search);
-    for (const row of rows) row.classList.remove("current");
+    if (current()) unshow();
+    mark();
   },
 };
 
@@ -108,7 +123,7 @@ const viewer = {
   show(row) {
     this.row = row;
     const url = link(row).href;
-    const view = element("div", { className: "view" });
+    const view = element("div", { className: "view", tabIndex: -1 });
     const get = element("a", { className: "get", href: url + "?download", title: "Download" }, "Download");
     const head = element("div", { className: "head" }, element("div", { className: "title" }, named(row)),
       button("previous", "Previous", () => this.move(-1)), button("next", "Next", () => this.move(1)),
@@ -117,6 +132,8 @@ const viewer = {
     if (!this.dialog.isConnected) document.body.append(this.dialog);
     if (!this.dialog.open) this.dialog.showModal();
     this.fill(view, kindOf(row), url);
+    view.focus(); // so that its keys go on working, and a long text scrolls
+    mark();
   },
   fill(view, kind, url) {
     const failed = async () => view.replaceChildren(element("p", { className: "state" }, await reason(url)));
@@ -139,9 +156,12 @@ const viewer = {
 viewer.dialog.setAttribute("aria-label", "Viewer");
 viewer.dialog.onclose = () => {
   viewer.dialog.replaceChildren(); // ends a film
-  if (viewer.row && current() === viewer.row) history.replaceState(null, "", location.pathname + location.search);
+  mark();
+  if (viewer.row && current() === viewer.row) unshow();
 };
-viewer.dialog.onclick = (event) => event.target === viewer.dialog && viewer.dialog.close();
+viewer.dialog.onclick = (event) => {
+  if (event.target === viewer.dialog) viewer.dialog.close(); // never `return false`: that would stop links and films
+};
 viewer.dialog.onkeydown = (event) => {
   if (event.target.tagName === "VIDEO") return;
   if (event.key === "ArrowRight") viewer.move(1);
@@ -157,8 +177,8 @@ async function text(url) {
 // Why a file cannot be shown: the server's own line where it has one.
 async function reason(url) {
   try {
-    const answer = await fetch(url, { headers: { Range: "bytes=0-0" } });
-    return answer.ok ? "This browser cannot show this kind of file." : (await answer.text()).trim();
+    const answer = await fetch(url, { headers: { Range: "bytes=0-0" }, cache: "no-store" });
+    return (!answer.ok && (await answer.text()).trim()) || "This browser cannot open this file.";
   } catch {
     return "The server cannot be reached.";
   }
@@ -195,6 +215,10 @@ list.addEventListener("click", (event) => {
 });
 for (const row of rows) if (kindOf(row) !== "folder") row.querySelector(".tools").prepend(copier(link(row).href));
 
+for (const time of list.querySelectorAll("time[datetime]")) {
+  time.textContent = new Date(time.dateTime).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
+}
+
 // ── filter and keys ──
 
 const filter = document.querySelector("#filter");
@@ -215,5 +239,8 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-addEventListener("hashchange", () => open(current()));
+addEventListener("hashchange", () => {
+  if (!current()) pushed = false;
+  open(current());
+});
 if (location.hash) open(current());
