@@ -14,7 +14,7 @@ from playhead import secrets
 from playhead.app.auth import Gate, networks
 from playhead.app.site import Site
 from playhead.config import NAME, Config, TreeConfig
-from playhead.errors import Malformed, NotFound
+from playhead.errors import Denied, Malformed, NotFound
 from playhead.origins.local import LocalTree
 from playhead.tree import Tree, below, segments
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def tree_of(config: TreeConfig, folder: Path) -> Tree:
     """The tree that a table of the configuration describes; `folder` is where relative paths are meant from."""
     if config.use == "local":
-        return LocalTree(folder / Path(config.root or "").expanduser(), follow_links=config.follow_links)
+        return LocalTree(folder / _home(config.root or ""), follow_links=config.follow_links)
     return web(
         config.url or "",
         headers={name: secrets.resolve(value, folder) for name, value in config.headers.items()},
@@ -63,7 +63,7 @@ def web(
     userinfo = url.partition("://")[2].partition("/")[0].rpartition("@")[0]
     if userinfo:
         secrets.hide(unquote(userinfo.partition(":")[2]))
-    known_by = secrets.fingerprint(userinfo, *(f"{name}: {value}" for name, value in sorted(sent.items())))
+    known_by = secrets.fingerprint(userinfo, cert or "", *(f"{name}: {value}" for name, value in sorted(sent.items())))
     return WebTree(url, Access(sent, proxy, ca, cert, known_by))
 
 
@@ -83,13 +83,29 @@ def source(text: str, config: Config) -> tuple[Tree, str]:
         path = path.strip("/")
         segments(path)
         return tree_of(config.tree[name], config.folder), path
-    place = Path(text).expanduser()
-    if place.is_dir():
+    place = os.path.abspath(_home(text))
+    if os.path.isdir(place):
         return LocalTree(place), ""
     if not os.path.lexists(place):
+        _reachable(place, text)
         raise NotFound(f"{text!r}: there is no such file or folder")
-    absolute = Path(os.path.abspath(place))
-    return LocalTree(absolute.parent), absolute.name
+    folder, name = os.path.split(place)
+    return LocalTree(folder), name
+
+
+def _home(text: str) -> str:
+    """A path with "~" as the home that it stands for; a name that only begins so is left as it is."""
+    return os.path.expanduser(text)
+
+
+def _reachable(place: str, text: str) -> None:
+    """Raises Denied where a folder on the way may not be looked into."""
+    try:
+        os.lstat(place)
+    except PermissionError as error:
+        raise Denied(f"{text!r}: {os.strerror(error.errno or 0).lower()}") from error
+    except OSError:
+        return
 
 
 async def rooted(tree: Tree, path: str) -> Tree:

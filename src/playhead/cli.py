@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import contextlib
+import io
 import json
 import os
 import sys
@@ -76,6 +77,8 @@ def _count(text: str) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code."""
     options = parser().parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = _run(options)
         sys.stdout.flush()
@@ -104,7 +107,10 @@ def _run(options: argparse.Namespace) -> int:
     log = options.config.log
     logs.begin("info" if options.verbose and log.level != "debug" else log.level, log.format)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        code: int = runner.run(options.act(options))
+        try:
+            code: int = runner.run(options.act(options))
+        except KeyboardInterrupt:
+            os._exit(130)  # a thread may still wait for whoever reads our output
     return code
 
 
@@ -125,7 +131,7 @@ async def _serve(options: argparse.Namespace) -> int:
     from playhead.doors import server
 
     config: Config = options.config
-    host, port = _address(options.listen or config.listen)
+    host, port = _address(config.listen if options.listen is None else options.listen)
     if not options.no_login and not is_loopback(host):
         raise Malformed(f"{host} can be reached by others, and there is no user who could log in; {REMEDY}")
     tls = _tls(options.tls_cert or _beside(config, config.tls_cert), options.tls_key or _beside(config, config.tls_key))

@@ -124,7 +124,7 @@ def _headers(value: Any) -> dict[str, str]:
 
 
 def _prefix(value: Any) -> str:
-    if _text(value) and not re.fullmatch(r"(/[\w.~-]+)+", value):
+    if _text(value) and not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", value):
         raise ValueError('a path as "/music" is wanted')
     return str(value)
 
@@ -154,8 +154,9 @@ def _trees(value: Any) -> dict[str, TreeConfig]:
     for name, table in _table(value).items():
         if not NAME.fullmatch(name):
             raise _Wrong("tree", name, "a name is made of a-z, 0-9 and '-', and begins with a letter")
-        at = f"tree.{name}"
-        tree = _checked(_table(table), TreeConfig, at)
+        if not isinstance(table, dict):
+            raise _Wrong("tree", name, "a table is wanted")
+        tree = _checked(table, TreeConfig, f"tree.{name}")
         needed = {"local": "root", "web": "url"}[tree["use"]] if "use" in tree else "use"
         if not tree.get(needed):
             raise _Wrong("tree", name, f"{needed!r} is missing")
@@ -198,14 +199,25 @@ def _checked(table: dict[str, Any], kind: type, at: str) -> dict[str, Any]:
 
 
 def _line(text: str, table: str, key: str) -> int | None:
-    """The line that a key of a table stands on: as `key =` below its header, or inside `table = { key = ...`."""
-    word = rf"(?:^|[\s{{,.\"]){re.escape(key)}\"?\s*="
-    last, inside = re.escape(table.rpartition(".")[2]), not table
+    """The line that a key of a table stands on: as `key =`, as a header, or inside `table = { key = ...`."""
+    wanted = [*(table.split(".") if table else []), key]
+    context: list[str] = []
     for number, line in enumerate(text.splitlines(), 1):
-        if header := re.match(r"\s*\[+\s*([^\]]+?)\s*\]+", line):
-            inside = header[1] == table
-            if header[1] == f"{table}.{key}".strip("."):
+        if header := re.match(r"\s*\[+([^\]]+)\]+", line):
+            context = _keys(header[1])
+            if context[: len(wanted)] == wanted:
                 return number
-        elif re.search(word, line) and (inside or re.search(rf"\b{last}\b.*\b{re.escape(key)}", line)):
-            return number
+        elif assigned := re.match(r"""\s*([\w."' -]+?)\s*=(.*)""", line):
+            path = [*context, *_keys(assigned[1])]
+            if path[: len(wanted)] == wanted:
+                return number
+            if path == wanted[:-1] and re.search(rf"[{{,]\s*[\"']?{re.escape(key)}[\"']?\s*=", assigned[2]):
+                return number
     return None
+
+
+def _keys(dotted: str) -> list[str]:
+    """`a . "b c"` as [a, b c]."""
+    return [
+        part[0] or part[1] or part[2] for part in re.findall(r"""\s*(?:"([^"]*)"|'([^']*)'|([\w-]+))\s*\.?""", dotted)
+    ]

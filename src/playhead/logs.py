@@ -3,9 +3,11 @@
 import json
 import logging
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
-from playhead.secrets import Scrubber
+from playhead.secrets import Scrubber, scrub
 
 _OWN = set(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
@@ -30,10 +32,19 @@ class Json(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         event = {"time": when, "level": record.levelname.lower(), "logger": record.name, "message": record.getMessage()}
-        event |= {name: value for name, value in record.__dict__.items() if name not in _OWN}
+        event |= {name: _scrubbed(value) for name, value in record.__dict__.items() if name not in _OWN}
         if record.exc_text:
             event["traceback"] = record.exc_text
         return json.dumps(event, default=str)
+
+
+def _scrubbed(value: Any) -> Any:
+    """A value as JSON can hold it, without secrets however deep."""
+    if isinstance(value, Mapping):
+        return {scrub(str(key)): _scrubbed(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_scrubbed(inner) for inner in value]
+    return value if value is None or isinstance(value, int | float) else scrub(str(value))
 
 
 def begin(level: str, form: str) -> None:

@@ -11,21 +11,22 @@ import re
 import stat
 from hashlib import blake2b
 from pathlib import Path
-from secrets import token_bytes
+from secrets import token_bytes, token_hex
 
 from playhead.errors import Denied, Malformed
 
 HIDDEN = "[secret]"
+KEY = 32  # bytes
 _NAME = re.compile(r"[a-z][a-z0-9_-]*")
 _known: set[str] = set()
 
 # What looks like a secret wherever it stands: credentials in a URL, and parameters and headers named like one.
 _PATTERNS = [
-    re.compile(r"(?<=://)[^/\s@]+(?=@)"),
+    re.compile(r"(?<=://)[^/\s]+(?=@)"),
     re.compile(
         r"(?<=[?&;])((?:[\w-]*(?:token|key|secret|password|signature|sig|credential)|p|t|s)=)[^&\s\"']+", re.IGNORECASE
     ),
-    re.compile(r"(authorization\W{1,4}(?:basic|bearer)?\s*)[^\s\"',}]+", re.IGNORECASE),
+    re.compile(r"(authorization\W{1,4})[^\r\n\"',}]+", re.IGNORECASE),
 ]
 
 
@@ -57,6 +58,8 @@ def _from_file(path: Path) -> str | None:
             return file.read().strip()
     except FileNotFoundError:
         return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise Malformed(f"the file of the secret {path.name!r} cannot be read: {error}") from error
 
 
 def _from_keyring(name: str) -> str | None:
@@ -80,7 +83,7 @@ def hide(secret: str) -> str:
 
 def scrub(text: str) -> str:
     """The text without secrets."""
-    for secret in _known:
+    for secret in sorted(_known, key=len, reverse=True):  # one may begin like another
         text = text.replace(secret, HIDDEN)
     for pattern in _PATTERNS:
         text = pattern.sub(lambda match: (match[1] if match.lastindex else "") + HIDDEN, text)
@@ -91,7 +94,11 @@ class Scrubber(logging.Filter):
     """Scrubs every log record that passes, with its fields and its traceback."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        record.msg, record.args = scrub(record.getMessage()), ()
+        try:
+            message = record.getMessage()
+        except Exception:  # a wrong call of the log must not stop what it tells of
+            message = f"{record.msg} {record.args}"
+        record.msg, record.args = scrub(message), ()
         for name, value in record.__dict__.items():
             if isinstance(value, str) and name not in ("msg", "name", "levelname", "pathname"):
                 record.__dict__[name] = scrub(value)
@@ -110,16 +117,22 @@ def fingerprint(*parts: str) -> str:
 def _server_key() -> bytes:
     path = state_folder() / "key"
     try:
-        return path.read_bytes()
-    except FileNotFoundError:
+        if path.is_file() and len(key := path.read_bytes()) == KEY:
+            return key
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    fresh = path.with_name(f"key.{os.getpid()}")
-    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(fd, "wb") as file:
-        file.write(token_bytes(32))
-    try:
-        os.link(fresh, path)  # whoever was first wins
-    except FileExistsError:
-        pass
-    fresh.unlink()
-    return path.read_bytes()
+        fresh = path.with_name(f"key.{os.getpid()}.{token_hex(4)}")
+        fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(fd, "wb") as file:
+            file.write(token_bytes(KEY))
+            file.flush()
+            os.fsync(fd)
+        if path.is_file() and path.stat().st_size != KEY:
+            path.unlink()  # torn by a crash
+        try:
+            os.link(fresh, path)  # whoever was first wins
+        except FileExistsError:
+            pass
+        fresh.unlink()
+        return path.read_bytes()
+    except OSError as error:
+        raise Malformed(f"{path.parent} cannot hold our key: {error}; make it yours, or set XDG_STATE_HOME") from error

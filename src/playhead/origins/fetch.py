@@ -6,12 +6,15 @@ where it redirects. A URL is shown without user, password or query, for there se
 
 import base64
 import logging
+import re
 import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import cache
+from urllib.parse import quote
 
 import aiohttp
 from yarl import URL
@@ -30,6 +33,7 @@ _STATUSES: dict[int, tuple[type[Failure], str]] = {
     403: (Denied, "the server refuses it"),
     404: (NotFound, "the server has no such file"),
     407: (Unavailable, "the proxy wants credentials"),
+    408: (Unavailable, "the server waited for us in vain"),
     410: (NotFound, "the server no longer has it"),
     429: (Busy, "the server says that there were too many requests"),
 }
@@ -58,20 +62,20 @@ class Client:
     """Sends GETs to the origin of `base`, as `access` says. Belongs to the loop of its first request."""
 
     def __init__(self, base: str, access: Access) -> None:
-        try:
-            url = URL(base)
-        except ValueError as error:
-            raise Malformed(f"{base!r} is not a URL") from error
-        self.base = url.with_user(None).with_fragment(None) if url.host else url
-        if url.scheme not in ("http", "https") or not url.host:
-            raise Malformed(f"{shown(self.base)!r} is not an http or https URL")
+        url = _parsed(base)
+        self.base = url.with_user(None).with_fragment(None)
         self.access, self.headers = access, dict(access.headers)
         if url.user is not None and "authorization" not in {name.lower() for name in self.headers}:
             self.headers["Authorization"] = basic(url.user, url.password or "")
+        if any(not char.isprintable() for item in self.headers.items() for char in "".join(item)):
+            raise Malformed("a header of this source holds the end of a line, or another control character")
         self.session: aiohttp.ClientSession | None = None
-        self.tls = _tls(access)
+        self.closed = False
+        self.proxy = _proxy(access.proxy)
+        self.tls, self.foreign_tls = _tls(access.ca, access.cert), _tls(access.ca, None)
 
     async def aclose(self) -> None:
+        self.closed = True
         if self.session:
             await self.session.close()
 
@@ -79,8 +83,7 @@ class Client:
         """The answer to a GET, redirects followed, its status one of 200, 206 and 416."""
         asked, target = url, url
         for _ in range(REDIRECTS):
-            own = self.headers if target.origin() == self.base.origin() else {}
-            response = await self._send(target, {**own, **headers})
+            response = await self._send(target, headers)
             location = response.headers.get("Location")
             if response.status not in (301, 302, 303, 307, 308) or not location:
                 return _accepted(response)
@@ -90,20 +93,27 @@ class Client:
 
     def _redirected(self, url: URL, location: str) -> URL:
         try:
-            target = url.join(URL(location, encoded="%" in location))
+            target = url.join(URL(_quoted(location), encoded=True))
+            _ = target.port
         except ValueError as error:
             raise Damaged(f"{shown(url)} redirects to what is not a URL") from error
         if target.scheme not in ("http", "https") or not target.host:
             raise Denied(f"{shown(url)} redirects to another scheme")
         if url.scheme == "https" and target.scheme == "http":
             raise Denied(f"{shown(url)} redirects from https to http")
-        return target
+        return target.with_user(None)
 
     async def _send(self, url: URL, headers: dict[str, str]) -> aiohttp.ClientResponse:
-        began = time.perf_counter()
+        if self.closed:
+            raise Unavailable(f"{shown(url)}: this source was closed")
+        began, own = time.perf_counter(), url.origin() == self.base.origin()
         with translated(url):
             response = await self._session().get(
-                url, headers=headers, allow_redirects=False, proxy=self._proxy(), ssl=self.tls
+                url,
+                headers={**self.headers, **headers} if own else headers,
+                allow_redirects=False,
+                proxy=None if self._socks() else self.proxy,
+                ssl=self.tls if own else self.foreign_tls,
             )
         if log.isEnabledFor(logging.INFO):
             took = time.perf_counter() - began
@@ -112,21 +122,19 @@ class Client:
             log.info("GET %s %s -> %d in %.0f ms", extra["url"], asked, response.status, took * 1000, extra=extra)
         return response
 
+    def _socks(self) -> bool:
+        return self.proxy is not None and self.proxy.scheme.startswith("socks")
+
     def _session(self) -> aiohttp.ClientSession:
         if self.session is None:
-            limits = {"limit": 256, "limit_per_host": 0, "keepalive_timeout": 60}
-            proxy = self.access.proxy or ""
-            if proxy.startswith("socks"):
-                try:
-                    from aiohttp_socks import ProxyConnector
-                except ImportError as error:
-                    raise Malformed("a SOCKS proxy needs the extra `socks`: pip install 'playhead[socks]'") from error
-                connector: aiohttp.BaseConnector = ProxyConnector.from_url(proxy, **limits)
+            connector: aiohttp.BaseConnector
+            if self._socks():
+                connector = _socks_connector(str(self.proxy))
             else:
-                connector = aiohttp.TCPConnector(**limits)  # type: ignore[arg-type]
+                connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60)
             self.session = aiohttp.ClientSession(
                 connector=connector,
-                timeout=aiohttp.ClientTimeout(total=None, connect=None, sock_connect=CONNECT, sock_read=SILENCE),
+                timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT, sock_connect=CONNECT, sock_read=SILENCE),
                 headers={"User-Agent": f"playhead/{__version__}", "Accept-Encoding": "identity"},
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
@@ -134,9 +142,47 @@ class Client:
             )
         return self.session
 
-    def _proxy(self) -> str | None:
-        proxy = self.access.proxy
-        return None if proxy is None or proxy.startswith("socks") else proxy
+
+def _parsed(text: str) -> URL:
+    """A URL of http or https, exactly as it was given. Raises Malformed, without what may be a secret."""
+    bare = re.sub(r"//.*@", "//", text)
+    try:
+        url = URL(text)
+        if text.isascii() and text.isprintable() and " " not in text:
+            url = URL(text, encoded=True)
+        _ = url.port
+    except ValueError as error:
+        raise Malformed(f"{bare!r} is not a URL") from error
+    if url.scheme not in ("http", "https") or not url.host:
+        raise Malformed(f"{bare!r} is not an http or https URL")
+    return url
+
+
+def _quoted(location: str) -> str:
+    """A Location header with what must not stand in a URL quoted, and all else as it was."""
+    return quote(location.strip().encode("utf-8", "surrogateescape"), safe="%/:?#[]@!$&'()*+,;=~-._")
+
+
+def _proxy(text: str | None) -> URL | None:
+    try:
+        url = URL(text or "")
+        _ = url.port
+    except ValueError:
+        url = URL("")
+    if text and (url.scheme not in ("http", "https", "socks4", "socks5", "socks5h") or not url.host):
+        raise Malformed("the proxy of this source is not a URL as http://host:3128 or socks5://host:1080")
+    return url if text else None
+
+
+def _socks_connector(proxy: str) -> aiohttp.BaseConnector:
+    try:
+        from aiohttp_socks import ProxyConnector
+    except ImportError as error:
+        raise Malformed("a SOCKS proxy needs the extra `socks`: pip install 'playhead[socks]'") from error
+    made: aiohttp.BaseConnector = ProxyConnector.from_url(
+        proxy.replace("socks5h://", "socks5://"), limit=0, keepalive_timeout=60
+    )
+    return made
 
 
 def _accepted(response: aiohttp.ClientResponse) -> aiohttp.ClientResponse:
@@ -151,8 +197,8 @@ def _accepted(response: aiohttp.ClientResponse) -> aiohttp.ClientResponse:
 
 def _retry_after(text: str | None) -> float | None:
     """Seconds to wait (RFC 9110, 10.2.3), given as seconds or as a date."""
-    if text and text.strip().isdigit():
-        return float(text[:9])
+    if text and text.isascii() and text.strip().isdigit():
+        return float(text.strip()[:9])
     when = date(text)
     return max(0.0, (when - datetime.now(UTC)).total_seconds()) if when else None
 
@@ -171,13 +217,13 @@ def shown(url: URL) -> str:
     return str(bare.with_user(None) if bare.host else bare)
 
 
-def _tls(access: Access) -> ssl.SSLContext | bool:
-    if not access.ca and not access.cert:
+def _tls(ca: str | None, cert: str | None) -> ssl.SSLContext | bool:
+    if not ca and not cert:
         return True
     try:
-        context = ssl.create_default_context(cafile=access.ca)
-        if access.cert:
-            context.load_cert_chain(access.cert)
+        context = ssl.create_default_context(cafile=ca)
+        if cert:
+            context.load_cert_chain(cert)
     except (OSError, ssl.SSLError) as error:
         raise Malformed(f"the certificate files of this source cannot be used: {error}") from error
     return context
@@ -195,22 +241,37 @@ class translated:
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is None or not isinstance(error, (aiohttp.ClientError, OSError, TimeoutError, _socks_error())):
-            return
-        raise _failure(error, shown(self.url)) from error
+        if error is not None and isinstance(
+            error, (aiohttp.ClientError, OSError, TimeoutError, EOFError, RuntimeError, *_socks_errors())
+        ):
+            raise _failure(error, shown(self.url)) from error
 
 
-def _socks_error() -> type[Exception]:
+@cache
+def _socks_errors() -> tuple[type[Exception], ...]:
     try:
-        from python_socks import ProxyError
+        from aiohttp_socks import ProxyConnectionError, ProxyError, ProxyTimeoutError
     except ImportError:
-        return aiohttp.ClientError
-    return ProxyError
+        return ()
+    return ProxyError, ProxyConnectionError, ProxyTimeoutError
+
+
+def _certificate_trouble(error: BaseException | None) -> bool:
+    """Is a certificate behind this: the server's, or the one that it wants of us?"""
+    while error is not None:
+        if isinstance(error, ssl.SSLError) and re.search("CERT|UNKNOWN_CA|HANDSHAKE|ALERT", error.reason or ""):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _failure(error: BaseException, url: str) -> Failure:
-    if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError):
+    if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError) or (
+        _certificate_trouble(error)
+    ):
         return Denied(f"{url}: its certificate is not trusted, or it wants one; see `ca` and `cert`")
+    if isinstance(error, _socks_errors()):
+        return Unavailable(f"{url} cannot be reached through the proxy")
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return Unavailable(f"{url}: the host's name cannot be resolved")
     if isinstance(error, aiohttp.ClientHttpProxyError):
@@ -224,6 +285,6 @@ def _failure(error: BaseException, url: str) -> Failure:
         return Unavailable(f"{url} was silent for {SILENCE:.0f} s")
     if isinstance(error, aiohttp.ClientResponseError):
         return Damaged(f"{url} does not answer in HTTP")
-    if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError | ConnectionError):
+    if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError | ConnectionError | RuntimeError):
         return Unavailable(f"{url} broke the connection off")
     return Unavailable(f"{url} cannot be reached")

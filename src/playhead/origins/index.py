@@ -15,22 +15,22 @@ from playhead.errors import Damaged
 from playhead.tree import Entry
 
 MAX_LINKS = 100_000
+DETAILS = 400  # characters behind a link that are looked at
 
 # What nginx writes behind a link: "21-Nov-2026 06:16      12345"; and rclone: "12345 2026-11-21 06:16:05.4 +0000 UTC".
-_NGINX = re.compile(r"^\s+(?P<date>\d{2}-[A-Z][a-z]{2}-\d{4} \d{2}:\d{2})\s+(?P<size>\d{1,18})\s*$", re.MULTILINE)
+_NGINX = re.compile(r"^\s+(?P<date>\d{2}-[A-Z][a-z]{2}-\d{4} \d{2}:\d{2}) +(?P<size>\d{1,18})\s*(?:\n|$)")
 _RCLONE = re.compile(r"^\s*(?P<size>\d{1,18})\s+(?P<date>\d{4}-\d{2}-\d{2} \d{2}:\d{2}:\d{2})\S* \+0000 UTC")
 _DETAILS = [(_NGINX, "%d-%b-%Y %H:%M"), (_RCLONE, "%Y-%m-%d %H:%M:%S")]
 
 
-_HREF = re.compile(r"""\shref\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))""", re.IGNORECASE)
-
-# What no links are in, with the end of each.
-_OPAQUE = [
-    ("<!--", re.compile("-->")),
-    ("<script", re.compile("</script", re.IGNORECASE)),
-    ("<style", re.compile("</style", re.IGNORECASE)),
-]
-_END = re.compile(">")
+_TAG = re.compile(r"""<(/?[a-z][^\s/>]*+)((?:[^"'>]++|"[^"]*+"|'[^']*+')*+)>""", re.IGNORECASE)
+_ATTRIBUTE = re.compile(r"""([^\s=/"'>]++)(?:\s*+=\s*+(?:"([^"]*+)"|'([^']*+)'|([^\s"'>]++)))?""")
+_OPAQUE = {  # what no links are in, with the end of each
+    "<!--": re.compile("-->"),
+    "<script": re.compile("</script", re.IGNORECASE),
+    "<style": re.compile("</style", re.IGNORECASE),
+}
+LONGEST = 2048  # characters of a tag; a longer one is passed over up to its first ">"
 
 
 def entries(page: str, url: str) -> list[Entry]:
@@ -48,22 +48,47 @@ def _links(page: str) -> list[tuple[str, str]]:
     """Every link of a page, with the text between its end and the next one. Takes time in step with the page."""
     links: list[tuple[str, list[str]]] = []
     at, inside = 0, False
-    while (begin := page.find("<", at)) >= 0:
+    while at < len(page):
+        begin = page.find("<", at)
         if links and not inside:
-            links[-1][1].append(page[at:begin])
-        opening = page[begin : begin + 8].lower()
-        closing = next((end for start, end in _OPAQUE if opening.startswith(start)), _END).search(page, begin)
-        if closing is None:
+            links[-1][1].append(page[at : begin if begin >= 0 else len(page)])
+        if begin < 0:
             break
-        tag, at = page[begin : closing.start()], closing.end()
-        if tag[:3].lower() == "</a":
+        tag, at = _tag(page, begin)
+        if tag is None:
+            continue
+        name = tag[1].lower()
+        if name == "/a":
             inside = False
-        elif tag[:2].lower() == "<a" and not tag[2:3].isalnum() and (match := _HREF.search(tag, 2)):
+        elif name == "a" and (href := _href(tag[2])) is not None:
             if len(links) >= MAX_LINKS:
                 raise Damaged(f"the index page has more than {MAX_LINKS:,} links")
-            links.append((unescape(match[1] or match[2] or match[3] or ""), []))
+            links.append((href, []))
             inside = True
-    return [(href, unescape("".join(after))) for href, after in links]
+    return [(href, unescape("".join(after))[:DETAILS]) for href, after in links]
+
+
+def _tag(page: str, begin: int) -> tuple[re.Match[str] | None, int]:
+    """The tag that begins at a "<", if it is one, and where to go on."""
+    opening = page[begin : begin + 8].lower()
+    for start, ending in _OPAQUE.items():
+        if opening.startswith(start):
+            found = ending.search(page, begin)
+            return None, found.end() if found else len(page)
+    tag = _TAG.match(page, begin, begin + LONGEST)
+    if tag:
+        return tag, tag.end()
+    if not opening[1:2].isalpha() and opening[1:2] not in ("/", "!", "?"):
+        return None, begin + 1  # only a sign
+    end = page.find(">", begin)
+    return None, end + 1 if end >= 0 else len(page)
+
+
+def _href(attributes: str) -> str | None:
+    for attribute in _ATTRIBUTE.finditer(attributes):
+        if attribute[1].lower() == "href":
+            return unescape(attribute[2] or attribute[3] or attribute[4] or "")
+    return None
 
 
 def _name(href: str, url: str) -> str | None:

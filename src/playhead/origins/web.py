@@ -162,10 +162,7 @@ class WebTree(Tree):
         return Entry(name, False, answer.size, modified, self._tag(path, answer), mark)
 
     async def open(self, path: str, ask: Ask = Ask()) -> Blob:
-        answer = await self._ask(self._url(path), ask)
-        if self._folder(answer):
-            answer.response.close()
-            raise NotFound(f"{path!r} is a folder")
+        answer = await self._file(path, ask)
         answer.park()
         if answer.size is None:
             if other := self.flowing.pop(path, None):
@@ -178,7 +175,7 @@ class WebTree(Tree):
     async def flow(self, path: str) -> Pieces:
         answer = self.flowing.pop(path, None)
         if answer is None or not answer.take(0, None):
-            answer = await self._ask(self._url(path), None)
+            answer = await self._file(path, None)
         async with aclosing(answer.body(0, None)) as body:
             async for piece in body:
                 yield piece
@@ -206,6 +203,13 @@ class WebTree(Tree):
             answer.response.close()
             raise Malformed(f"{shown(self.base)} is a folder: end the URL with '/'")
         return folder
+
+    async def _file(self, path: str, ask: Ask | None) -> _Answer:
+        answer = await self._ask(self._url(path), ask)
+        if self._folder(answer):
+            answer.response.close()
+            raise NotFound(f"{path!r} is a folder")
+        return answer
 
     def _tag(self, path: str, answer: _Answer) -> str | None:
         """By a strong ETag; else by Last-Modified where that is strong (RFC 9110, 8.8.2.2); else none."""
@@ -244,12 +248,16 @@ class WebTree(Tree):
     async def _index(self, url: URL) -> list[Entry]:
         response = await self.client.get(url, {"Accept": "text/html"})
         try:
-            if not response.headers.get("Content-Type", "").startswith(("text/html", "application/xhtml")):
+            if response.status != 200 or response.headers.get("Content-Encoding", "identity").lower() != "identity":
+                raise Damaged(f"{shown(url)} does not send its index page whole and as it is")
+            folder = response.url.raw_path.rpartition("/")[0] + "/"
+            is_html = response.headers.get("Content-Type", "").startswith(("text/html", "application/xhtml"))
+            if not is_html or folder != url.raw_path:
                 raise NotFound(f"{shown(url)} is not an index page")
             with translated(url):
                 page = await _bounded(response)
             text = page.decode("utf-8", "surrogateescape")
-            return await asyncio.to_thread(index.entries, text, str(response.url))
+            return await asyncio.to_thread(index.entries, text, f"{response.url.origin()}{folder}")
         finally:
             response.close()
 
@@ -270,18 +278,23 @@ def _checked(response: aiohttp.ClientResponse, ask: Ask | None) -> _Answer:
     headers, name = response.headers, shown(response.url)
     if headers.get("Content-Encoding", "identity").lower() != "identity":
         raise Damaged(f"{name} sends the file encoded as {headers['Content-Encoding']!r}; its ranges mean nothing")
+    if headers.get("Transfer-Encoding", "chunked").lower() not in ("chunked", "identity"):
+        raise Damaged(f"{name} sends the file in a transfer encoding that nobody asked for")
     validator = headers.get("ETag") or headers.get("Last-Modified")
     length = response.content_length if "Transfer-Encoding" not in headers else None
-    if response.status == 416:
+    if response.status == 416 and ask is not None:
         unsatisfied = _UNSATISFIED.fullmatch(headers.get("Content-Range", "").strip())
         if unsatisfied and unsatisfied[1] == "0":
             return _Answer(response, 0, 0, 0, validator)
         raise Damaged(f"{name} refuses the first byte of the file")
     if response.status == 200:
         return _Answer(response, 0, length, length, validator)
-    match = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", "").strip())
-    if not match or ask is None:
-        raise Damaged(f"{name} answers 206 without saying which bytes they are")
+    ranged = headers.get("Content-Range", "").strip()
+    if ranged == "bytes 0--1/0":  # how Go says that the file is empty
+        return _Answer(response, 0, 0, 0, validator)
+    match = _CONTENT_RANGE.fullmatch(ranged)
+    if not match or ask is None or headers.get("Content-Type", "").lower().startswith("multipart/byteranges"):
+        raise Damaged(f"{name} answers {response.status} without saying which bytes they are")
     start, stop = int(match[1]), int(match[2]) + 1
     size = None if match[3] == "*" else int(match[3])
     if size is None:
