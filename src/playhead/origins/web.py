@@ -44,9 +44,12 @@ class _Answer:
     expiry: asyncio.TimerHandle | None = None
     dropped: bool = False
     loop: asyncio.AbstractEventLoop = field(init=False)
+    among: "set[_Answer]" = field(default_factory=set)
 
-    def park(self) -> None:
-        """Wait for the stream that this answer was asked for; but not for ever."""
+    def park(self, among: "set[_Answer]") -> None:
+        """Wait for the stream that this answer was asked for; but not for ever, nor beyond the tree's end."""
+        self.among = among
+        among.add(self)
         self.loop = asyncio.get_running_loop()
         self.expiry = self.loop.call_later(PATIENCE, self.drop)
 
@@ -59,6 +62,7 @@ class _Answer:
         """Nobody wants it any more."""
         if self.expiry:
             self.expiry.cancel()
+        self.among.discard(self)
         self.dropped = True
         self.response.close()
 
@@ -70,6 +74,7 @@ class _Answer:
             return False
         if self.expiry:
             self.expiry.cancel()
+        self.among.discard(self)
         return True
 
     async def body(self, start: int, stop: int | None) -> Pieces:
@@ -130,6 +135,7 @@ class WebTree(Tree):
         self.client = Client(url, access)
         self.base = self.client.base
         self.single = None if self.base.raw_path.endswith("/") else _last(self.base)
+        self.parked: set[_Answer] = set()
         self.flowing: dict[str, _Answer] = {}  # path -> an answer without a length, waiting for flow()
 
     # ── the tree ──
@@ -163,7 +169,7 @@ class WebTree(Tree):
 
     async def open(self, path: str, ask: Ask = Ask()) -> Blob:
         answer = await self._file(path, ask)
-        answer.park()
+        answer.park(self.parked)
         if answer.size is None:
             if other := self.flowing.pop(path, None):
                 other.drop()
@@ -181,7 +187,7 @@ class WebTree(Tree):
                 yield piece
 
     async def aclose(self) -> None:
-        for answer in self.flowing.values():
+        for answer in list(self.parked):
             answer.drop()
         await self.client.aclose()
 
@@ -230,6 +236,9 @@ class WebTree(Tree):
         if answer.size != blob.size or answer.validator != blob.validator:
             answer.response.close()
             raise Changed(f"{shown(answer.response.url)} is no longer the file that was opened")
+        if answer.start > start or (answer.stop or stop) < stop:
+            answer.response.close()
+            raise Damaged(f"{shown(answer.response.url)} refuses a range that is in the file")
         return answer
 
     async def _ask(self, url: URL, ask: Ask | None) -> _Answer:
