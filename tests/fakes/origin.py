@@ -88,6 +88,7 @@ class Origin:
     ) -> None:
         self.files, self.validators, self.ranges = dict(files), validators, ranges
         self.wants, self.tls = dict(wants or {}), tls
+        self.lately = formatdate(time.time() - 5, usegmt=True)
         self.pages: dict[str, bytes] = {}  # folder -> its index page, where it is not the usual one
         self.script: defaultdict[str, list[Fault | None]] = defaultdict(list)
         self.always: dict[str, Fault] = {}
@@ -165,7 +166,7 @@ class Origin:
             "etag": {"ETag": f'"{digest}"', "Last-Modified": OLD},
             "modified": {"Last-Modified": OLD},
             "weak": {"ETag": f'W/"{digest}"'},
-            "young": {"Last-Modified": formatdate(time.time() - 5, usegmt=True)},
+            "young": {"Last-Modified": self.lately},
             "": {},
         }[self.validators]
 

@@ -731,3 +731,747 @@ async def test_a_flow_of_a_known_length_that_breaks_fails() -> None:
             assert SMALL.startswith(read)
 
 
+@pytest.mark.parametrize("seed", range(max(1, ROUNDS // 4)))
+async def test_whatever_it_answers_no_byte_is_wrong(seed: int, impatient: None) -> None:
+    chance = random.Random(seed)
+    faults = [fault for name, (fault, _, _) in FAULTS.items() if "drips" not in name]
+    faults += [*VERSIONS.values(), *[lies.rst(chance.randint(0, 900)) for _ in range(10)], *[None] * 20]
+    async with serving({"f": DATA, "other": DATA}) as (origin, tree):
+        blob = await tree.open("f", Ask(0, 10))
+        origin.script["f"] = chance.choices(faults, k=60)
+
+        async def read() -> None:
+            for _ in range(5):
+                start, stop = sorted(chance.choices(range(1001), k=2))
+                data, failure = await got(blob.stream(start, stop))
+                assert data == DATA[start:stop] if failure is None else DATA[start:stop].startswith(data)
+
+        await asyncio.gather(*(read() for _ in range(8)))
+        await settled(lambda: origin.busy == 0)
+
+
+async def test_descriptors_do_not_grow_with_failures(impatient: None) -> None:
+    async with serving({"f": DATA}) as (origin, tree):
+        await (await tree.open("f")).read()
+        before = _descriptors()
+        faults = [lies.rst(5), lies.short(5), lies.status(503), lies.zipped, lies.garbage(), lies.redirect("/f")]
+        for fault in faults * 10:
+            origin.always["f"] = fault
+            with pytest.raises(Failure):
+                await (await tree.open("f")).read()
+        await settled(lambda: origin.busy == 0)
+        assert _descriptors() <= before + 4
+
+
+def _descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+# ── when to try again ──
+
+
+async def test_it_says_when_to_try_again() -> None:
+    in_a_minute = formatdate(time.time() + 60, usegmt=True)
+    said = {"3": (3, 3), "0": (0, 0), in_a_minute: (50, 61), lies.OLD: (0, 0), "soon": (None, None), "-1": (None, None)}
+    async with serving() as (origin, tree):
+        for code, kind in ((429, Busy), (503, Unavailable)):
+            for text, (least, most) in said.items():
+                origin.always["f"] = lies.status(code, Retry_After=text)
+                with pytest.raises(kind) as caught:
+                    await tree.open("f")
+                assert caught.value.again
+                after = caught.value.after
+                assert after is None if least is None else after is not None and least <= after <= most
+
+
+async def test_a_burst_of_503_fails_those_reads_and_no_other() -> None:
+    async with serving() as (origin, tree):
+        chance = random.Random(3)
+        script = [lies.status(503) if chance.random() < 0.1 else None for _ in range(100)]
+        blob, origin.script["f"] = await tree.open("f", Ask(0, 10)), list(script)
+        for fault in script:
+            data, failure = await got(blob.stream(A, B))
+            assert (data, type(failure)) == ((b"", Unavailable) if fault else (DATA[A:B], NoneType))
+
+
+# ── without a length, and nothing at all ──
+
+LENGTHLESS = {
+    "chunks": each(lies.whole, lies.chunked),
+    "HTTP/1.0": each(lies.whole, lies.old),
+    "no total": lies.total("*"),
+}
+
+
+@pytest.mark.parametrize("name", LENGTHLESS)
+@pytest.mark.parametrize("ask", [Ask(), Ask(5), Ask(5, 9), Ask(None, -5)])
+async def test_a_file_without_a_length_flows_exactly(name: str, ask: Ask) -> None:
+    def spoiled(answer: lies.Answer, asked: Asked) -> None:
+        if "range" in asked.headers:
+            LENGTHLESS[name](answer, asked)
+        else:
+            each(lies.whole, lies.chunked)(answer, asked)
+
+    async with serving({"f": LARGE}) as (origin, tree):
+        origin.always["f"] = spoiled
+        assert (await tree.find("f")).size is None
+        with pytest.raises(Unsized):
+            await tree.open("f", ask)
+        assert await collected(tree.flow("f")) == LARGE
+        assert await collected(tree.flow("f")) == LARGE
+
+
+async def test_two_flows_of_one_file_do_not_disturb_each_other() -> None:
+    async with serving({"f": LARGE}) as (origin, tree):
+        origin.always["f"] = LENGTHLESS["chunks"]
+        for _ in "ab":
+            with pytest.raises(Unsized):
+                await tree.open("f")
+        assert await asyncio.gather(collected(tree.flow("f")), collected(tree.flow("f"))) == [LARGE, LARGE]
+
+
+async def test_a_file_with_a_length_flows_too() -> None:
+    async with serving({"f": LARGE}) as (_, tree):
+        assert await collected(tree.flow("f")) == LARGE
+
+
+async def test_a_refusal_never_flows() -> None:
+    async with serving() as (origin, tree):
+        for fault in (lies.unsatisfied, each(lies.unsatisfied, header("Content-Range", "bytes */0"))):
+            origin.always["f"] = fault
+            data, failure = await got(tree.flow("f"))
+            assert data == b""
+            assert failure
+
+
+def inverted(answer: lies.Answer, asked: Asked) -> None:
+    """What Go's net/http answers to a suffix of an empty file."""
+    if "=-" in asked.headers["range"]:
+        answer.status, answer.headers["Content-Range"] = 206, "bytes 0--1/0"
+
+
+EMPTY = {"200": header("X-Nothing", ""), "416": lies.unsatisfied, "206 of nothing": inverted}
+
+
+@pytest.mark.parametrize("name", EMPTY)
+async def test_the_empty_file_is_empty(name: str) -> None:
+    def ranges_only(answer: lies.Answer, asked: Asked) -> None:
+        if "range" in asked.headers:
+            EMPTY[name](answer, asked)
+
+    async with serving({"f": b""}) as (origin, tree):
+        origin.always["f"] = ranges_only
+        for ask in (Ask(), Ask(0, 0), Ask(5), Ask(None, -5)):
+            blob = await tree.open("f", ask)
+            assert (blob.size, await blob.read()) == (0, b"")
+        assert (await tree.find("f")).size == 0
+        assert await collected(tree.flow("f")) == b""
+
+
+# ── redirects and credentials ──
+
+
+async def test_a_signed_url_that_has_run_out_is_asked_for_again() -> None:
+    async with serving() as (origin, tree):
+        lies.expiring(origin, "f")
+        await check_blob(await tree.open("f"), DATA, rounds=4)
+
+
+async def test_a_signature_that_is_refused_is_denied() -> None:
+    async with serving() as (origin, tree):
+        lies.expiring(origin, "f")
+        blob = await tree.open("f", Ask(0, 10))
+        origin.always["f"] = lies.redirect("/signed/f?sig=stale")
+        with pytest.raises(Denied):
+            await blob.read(A, B)
+
+
+@pytest.mark.parametrize("location", ["/한", "/%ED%95%9C x", "/한%20x"])
+async def test_a_redirect_to_a_name_that_is_not_encoded_is_followed(location: str) -> None:
+    async with serving({"f": b"", "한": DATA, "한 x": DATA}) as (origin, tree):
+        origin.always["f"] = lies.redirect(location)
+        assert await (await tree.open("f")).read() == DATA
+
+
+async def test_a_redirect_to_bytes_that_are_no_utf8_is_followed() -> None:
+    async with serving({"f": b"", "\udcff": DATA, "\udcff x": DATA}) as (origin, tree):
+        for location in ("/\udcff", "/\udcff%20x"):
+            origin.always["f"] = lies.redirect(location)
+            assert await (await tree.open("f")).read() == DATA
+
+
+PHRASE = "Opensesame77"
+WAYS: dict[str, dict[str, object]] = {
+    "in the URL": {"userinfo": f"aladdin:{PHRASE}@"},
+    "basic": {"user": "aladdin", "password": PHRASE},
+    "bearer": {"bearer": PHRASE},
+    "headers": {"headers": {"X-Token": PHRASE, "Cookie": f"session={PHRASE}"}},
+}
+SHOWN = {
+    "in the URL": {"authorization": fetch.basic("aladdin", PHRASE)},
+    "basic": {"authorization": fetch.basic("aladdin", PHRASE)},
+    "bearer": {"authorization": f"Bearer {PHRASE}"},
+    "headers": {"x-token": PHRASE, "cookie": f"session={PHRASE}"},
+}
+
+
+def let_in(url: str, way: str, path: str = "") -> WebTree:
+    more = dict(WAYS[way])
+    return web(url.replace("//", f"//{more.pop('userinfo', '')}") + path, **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_credentials_go_to_the_origin_alone(way: str) -> None:
+    async with (
+        Origin({"d/f": DATA, "d/g": DATA}, wants=SHOWN[way]) as origin,
+        Origin({"f": DATA}) as other,
+        aclosing(let_in(origin.url, way)) as tree,
+    ):
+        assert await (await tree.open("d/f")).read() == DATA
+        assert await names(tree, "d") == ["f", "g"]
+        origin.always["d/g"] = lies.redirect("/d/f")
+        assert await (await tree.open("d/g")).read() == DATA
+        origin.always["d/g"] = lies.redirect(other.url + "f")
+        assert await (await tree.open("d/g")).read() == DATA
+        assert set(other.requests[0].headers) <= {"host", "accept", "accept-encoding", "user-agent", "range"}
+        assert other.requests[0].headers["range"] == "bytes=0-"
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_wrong_credentials_are_denied(way: str) -> None:
+    async with (
+        Origin({"f": DATA}, wants={"authorization": "other"}) as origin,
+        aclosing(let_in(origin.url, way)) as tree,
+    ):
+        await refused(tree, Denied, "credentials")
+
+
+@pytest.mark.parametrize("way", [*WAYS, "in the query"])
+async def test_secrets_are_in_no_error_and_no_log(way: str, impatient: None, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    query = f"?token={PHRASE}" if way == "in the query" else ""
+    faults = [fault for name, (fault, first, _) in FAULTS.items() if NoneType not in first and "silence in" not in name]
+    async with Origin({"f": DATA}) as origin:
+        tree = web(origin.url + "f" + query) if query else let_in(origin.url, way)
+        for fault in [
+            *faults,
+            lies.redirect(f"http://127.0.0.1:9/x?sig={PHRASE}"),
+            lies.redirect(f"ftp://u:{PHRASE}@h/"),
+        ]:
+            origin.always["f"] = fault
+            with pytest.raises(Failure) as caught:
+                await collected(tree.flow("f"))
+                await (await tree.open("f")).read()
+            assert PHRASE not in f"{caught.value} {caught.value!r} {getattr(caught.value, '__notes__', '')}"
+        await tree.aclose()
+    assert caplog.records
+    for record in caplog.records:
+        assert PHRASE not in f"{record.getMessage()} {record.__dict__}"
+
+
+WITH_LOGIN = ["http://u:{}@[::1/", "http://u:{}@h:99999/", "http://u:{}@h:port/", "ftp://u:{}@h/", "http://u:{}@/f"]
+WITH_LOGIN += ["http://h:port/f?token={}", "ftp://h/f?token={}", "http://[::1/f?token={}"]
+
+
+@pytest.mark.parametrize("url", WITH_LOGIN)
+def test_a_url_that_is_none_is_refused_without_telling_its_secret(url: str) -> None:
+    with pytest.raises(Malformed) as caught:
+        web(url.format(PHRASE))
+    assert PHRASE not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["http:///f", "http://", "https:f", "//h/f", "h/f", "http://h:-1/", "http://[::1]x/"])
+def test_what_is_no_url_is_malformed(url: str) -> None:
+    with pytest.raises(Malformed):
+        web(url)
+
+
+async def test_a_header_that_would_be_two_is_malformed() -> None:
+    async with Origin({"f": DATA}) as origin:
+        with pytest.raises(Malformed):
+            async with aclosing(web(origin.url, headers={"X-Token": "a\r\nX-Evil: b"})) as tree:
+                await tree.open("f")
+        assert not origin.requests
+
+
+# ── not to be reached ──
+
+
+async def test_a_refused_connection_is_unavailable() -> None:
+    async with Origin({}) as origin:
+        pass
+    async with aclosing(WebTree(origin.url)) as tree:
+        await refused(tree, Unavailable, "cannot be reached")
+
+
+async def test_a_connection_that_is_never_accepted_is_unavailable(impatient: None) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        waiting = [socket.socket() for _ in range(4)]
+        for client in waiting:
+            client.setblocking(False)
+            client.connect_ex(full.getsockname())
+        async with asyncio.timeout(DEADLINE), aclosing(WebTree(f"http://127.0.0.1:{full.getsockname()[1]}/")) as tree:
+            with pytest.raises(Unavailable, match="did not accept"):
+                await tree.open("f")
+        for client in waiting:
+            client.close()
+
+
+async def test_a_name_that_is_not_known_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    async with aclosing(WebTree("http://files.example/")) as tree:
+        with pytest.raises(Unavailable, match="name cannot be resolved"):
+            await tree.open("f")
+
+
+async def test_a_name_server_that_is_silent_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, impatient: None) -> None:
+    def slow(*_: object, **__: object) -> None:
+        time.sleep(2)
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    began = time.monotonic()
+    async with aclosing(WebTree("http://files.example/")) as tree:
+        with pytest.raises(Unavailable):
+            await tree.open("f")
+    assert time.monotonic() - began < 1.5
+
+
+async def test_a_name_of_several_hosts_is_reached_at_the_one_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = socket.getaddrinfo
+
+    def two(host: str, port: int, *more: object, **named: object) -> list[object]:
+        return [*asked("127.0.0.9", port, type=socket.SOCK_STREAM), *asked("127.0.0.1", port, type=socket.SOCK_STREAM)]
+
+    async with Origin({"f": DATA}) as origin:
+        monkeypatch.setattr(socket, "getaddrinfo", two)
+        async with aclosing(WebTree(f"http://files.example:{origin.port}/")) as tree:
+            assert await (await tree.open("f")).read() == DATA
+
+
+# ── certificates ──
+
+_SUBJECTS = {
+    "server": "subjectAltName=IP:127.0.0.1,DNS:files.example",
+    "elsewhere": "subjectAltName=DNS:elsewhere.example",
+    "client": "subjectAltName=DNS:client.example",
+    "other": "subjectAltName=DNS:other.example",
+}
+
+
+@pytest.fixture(scope="session")
+def papers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """ca.pem, and certificates with their keys that it has signed (NAME.pem); and alone.pem, which it has not."""
+    folder = tmp_path_factory.mktemp("papers")
+    if not shutil.which("openssl"):
+        pytest.skip("openssl is missing: install the package openssl")
+    new = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30"]
+
+    def make(name: str, *more: str) -> None:
+        key, cert = folder / f"{name}.key", folder / f"{name}.crt"
+        command = [*new, "-subj", f"/CN={name}", "-keyout", key, "-out", cert, *more]
+        subprocess.run(command, check=True, capture_output=True, timeout=30)
+        (folder / f"{name}.pem").write_bytes(cert.read_bytes() + key.read_bytes())
+
+    make("ca", "-addext", "keyUsage=critical,keyCertSign,cRLSign")
+    for name, extension in _SUBJECTS.items():
+        signed = ["-CA", str(folder / "ca.crt"), "-CAkey", str(folder / "ca.key")]
+        make(name, *signed, "-addext", extension, "-addext", "basicConstraints=critical,CA:FALSE")
+    make("alone", "-addext", "subjectAltName=IP:127.0.0.1")
+    return folder
+
+
+def shown_by(papers: Path, name: str, *, wants_one: bool = False) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=papers / "ca.crt")
+    context.load_cert_chain(papers / f"{name}.pem")
+    context.verify_mode = ssl.CERT_REQUIRED if wants_one else ssl.CERT_NONE
+    return context
+
+
+async def test_a_certificate_of_our_own_authority_is_trusted(papers: Path) -> None:
+    access = Access(ca=str(papers / "ca.crt"))
+    async with serving(TREE, access, tls=shown_by(papers, "server")) as (_, tree):
+        await check_tree(tree, TREE)
+
+
+@pytest.mark.parametrize("name", ["alone", "elsewhere"])
+async def test_a_certificate_that_is_not_trusted_is_denied_with_a_hint(papers: Path, name: str) -> None:
+    async with serving(None, Access(ca=str(papers / "ca.crt")), tls=shown_by(papers, name)) as (origin, tree):
+        await refused(tree, Denied, r"certificate is not trusted.*`ca`")
+        assert not origin.requests
+
+
+async def test_an_authority_that_we_do_not_know_is_denied_with_a_hint(papers: Path) -> None:
+    async with serving(tls=shown_by(papers, "server")) as (_, tree):
+        with pytest.raises(Denied, match="`ca`"):
+            await tree.open("f")
+
+
+async def test_a_client_certificate_is_shown(papers: Path) -> None:
+    access = Access(ca=str(papers / "ca.crt"), cert=str(papers / "client.pem"))
+    async with serving(None, access, tls=shown_by(papers, "server", wants_one=True)) as (_, tree):
+        await check_blob(await tree.open("f"), DATA, rounds=4)
+
+
+@contextmanager
+def picky(papers: Path, version: ssl.TLSVersion) -> Iterator[str]:
+    """A server that wants a certificate, and says why it refuses one (asyncio's only closes the connection)."""
+    context = shown_by(papers, "server", wants_one=True)
+    context.minimum_version = context.maximum_version = version
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                with listening.accept()[0] as client, client.dup() as open_still, suppress(OSError):
+                    client.settimeout(5)
+                    open_still.settimeout(5)
+                    with suppress(ssl.SSLError):
+                        context.wrap_socket(client, server_side=True).close()
+                    open_still.shutdown(socket.SHUT_WR)
+                    while open_still.recv(65536):  # a reset would overtake what it has said
+                        pass
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = Thread(target=serve, daemon=True)
+        thread.start()
+        try:
+            yield f"https://127.0.0.1:{listening.getsockname()[1]}/"
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            thread.join(10)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
+@pytest.mark.parametrize("cert", [None, "alone.pem"])
+async def test_a_client_certificate_that_is_not_accepted_is_denied_with_a_hint(
+    papers: Path, cert: str | None, version: ssl.TLSVersion
+) -> None:
+    access = Access(ca=str(papers / "ca.crt"), cert=str(papers / cert) if cert else None)
+    with picky(papers, version) as url:
+        async with asyncio.timeout(DEADLINE), aclosing(WebTree(url, access)) as tree:
+            await refused(tree, Denied, "`cert`")
+
+
+async def test_a_client_certificate_is_not_shown_to_another_host(papers: Path) -> None:
+    access = Access(ca=str(papers / "ca.crt"), cert=str(papers / "client.pem"))
+    wanting = shown_by(papers, "server", wants_one=True)
+    async with Origin({"f": DATA}, tls=wanting) as other, serving(None, access, tls=wanting) as (origin, tree):
+        origin.always["f"] = lies.redirect(other.url + "f")
+        with pytest.raises((Denied, Unavailable)):
+            await tree.open("f")
+        assert not other.requests
+
+
+@pytest.mark.parametrize("file", ["missing.pem", "client.key", "."])
+@pytest.mark.parametrize("role", ["ca", "cert"])
+def test_certificate_files_that_are_none_are_malformed(papers: Path, role: str, file: str) -> None:
+    with pytest.raises(Malformed, match="certificate files"):
+        web("https://127.0.0.1/", **{role: str(papers / file)})  # type: ignore[arg-type]
+
+
+async def test_a_redirect_from_https_to_http_is_denied(papers: Path) -> None:
+    access = Access(ca=str(papers / "ca.crt"))
+    async with Origin({"f": DATA}) as other, serving(None, access, tls=shown_by(papers, "server")) as (origin, tree):
+        origin.always["f"] = lies.redirect(other.url + "f")
+        with pytest.raises(Denied, match="from https to http"):
+            await tree.open("f")
+        assert not other.requests
+
+
+async def test_http_where_https_is_spoken_and_the_other_way_round_fail(papers: Path, impatient: None) -> None:
+    async with Origin({"f": DATA}) as plain, Origin({"f": DATA}, tls=shown_by(papers, "server")) as safe:
+        for url in (plain.url.replace("http", "https"), safe.url.replace("https", "http")):
+            async with asyncio.timeout(DEADLINE), aclosing(WebTree(url)) as tree:
+                with pytest.raises((Denied, Damaged, Unavailable)):
+                    await tree.open("f")
+
+
+async def test_a_handshake_that_never_ends_is_unavailable(impatient: None) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"https://127.0.0.1:{silent.getsockname()[1]}/"
+        async with asyncio.timeout(DEADLINE), aclosing(WebTree(url)) as tree:
+            with pytest.raises(Unavailable):
+                await tree.open("f")
+
+
+@pytest.mark.parametrize("fault", [lies.rst(50), lies.short(50), lies.hang(50)], ids=["reset", "end", "silence"])
+async def test_faults_under_tls_are_the_same(papers: Path, fault: Fault, impatient: None) -> None:
+    access = Access(ca=str(papers / "ca.crt"))
+    async with serving(None, access, tls=shown_by(papers, "server")) as (origin, tree):
+        origin.always["f"] = fault
+        data, failure = await got((await tree.open("f")).stream(0, 1000))
+        assert type(failure) is Unavailable
+        assert DATA.startswith(data)
+
+
+# ── proxies ──
+
+PROXIES = [HttpProxy, SocksProxy]
+
+
+@pytest.mark.parametrize("kind", PROXIES)
+@pytest.mark.parametrize("login", ["", "user:pa%20ss"])
+async def test_a_proxy_is_used_for_everything(kind: type[HttpProxy | SocksProxy], login: str) -> None:
+    async with (
+        asyncio.timeout(DEADLINE),
+        Origin(TREE) as origin,
+        kind(login.replace("%20", " "), hosts={"files.example:80": origin.port}) as proxy,
+    ):
+        async with aclosing(web("http://files.example/", proxy=proxy.url(login))) as tree:
+            await check_tree(tree, TREE)
+        assert origin.connections <= len(proxy.asked)
+        assert all("files.example" in asked for asked in proxy.asked)
+        assert not any("proxy-authorization" in asked.headers for asked in origin.requests)
+
+
+@pytest.mark.parametrize("kind", PROXIES)
+async def test_a_proxy_is_used_for_https(kind: type[HttpProxy | SocksProxy], papers: Path) -> None:
+    async with (
+        asyncio.timeout(DEADLINE),
+        Origin({"f": DATA}, tls=shown_by(papers, "server")) as origin,
+        kind("user:pass", hosts={"files.example:443": origin.port}) as proxy,
+    ):
+        url, through, ca = "https://files.example/", proxy.url("user:pass"), str(papers / "ca.crt")
+        async with aclosing(web(url, proxy=through, ca=ca)) as tree:
+            await check_blob(await tree.open("f"), DATA, rounds=4)
+        async with aclosing(web(url, proxy=through)) as tree:
+            with pytest.raises(Denied, match="`ca`"):
+                await tree.open("f")
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("login", ["", "user:wrong"])
+@pytest.mark.parametrize("kind", PROXIES)
+async def test_a_proxy_that_wants_other_credentials_is_told(
+    kind: type[HttpProxy | SocksProxy], login: str, scheme: str
+) -> None:
+    async with kind("user:pass") as proxy, aclosing(web(f"{scheme}://127.0.0.1:9/", proxy=proxy.url(login))) as tree:
+        with pytest.raises((Unavailable, Denied), match="proxy") as caught:
+            await tree.open("f")
+        assert "wrong" not in str(caught.value)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("kind", PROXIES)
+async def test_a_silent_proxy_is_unavailable(kind: type[HttpProxy | SocksProxy], scheme: str, impatient: None) -> None:
+    async with kind(silent=True) as proxy, aclosing(web(f"{scheme}://127.0.0.1:9/", proxy=proxy.url())) as tree:
+        async with asyncio.timeout(3):
+            with pytest.raises(Unavailable):
+                await tree.open("f")
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("kind", PROXIES)
+async def test_a_proxy_that_breaks_off_is_unavailable(kind: type[HttpProxy | SocksProxy], scheme: str) -> None:
+    async with kind() as proxy, aclosing(web(f"{scheme}://127.0.0.1:9/", proxy=proxy.url())) as tree:
+        with pytest.raises(Unavailable):  # nobody listens at port 9, and the proxy just leaves
+            await tree.open("f")
+
+
+@pytest.mark.parametrize("kind", PROXIES)
+async def test_a_proxy_that_is_not_there_is_unavailable(kind: type[HttpProxy | SocksProxy]) -> None:
+    async with kind() as proxy:
+        pass
+    async with aclosing(web("http://127.0.0.1:9/", proxy=proxy.url())) as tree:
+        with pytest.raises(Unavailable):
+            await tree.open("f")
+
+
+async def test_a_socks_proxy_that_refuses_is_unavailable() -> None:
+    async with SocksProxy() as proxy, aclosing(web("http://files.example/", proxy=proxy.url())) as tree:
+        for code in range(1, 9):
+            proxy.refusing = code
+            with pytest.raises((Unavailable, Denied)):
+                await tree.open("f")
+
+
+NO_PROXIES = ["nonsense", "socks9://h:1", "ftp://h:1", "socks5://h:99999", "http://[::1", "http://", "h:3128"]
+
+
+@pytest.mark.parametrize("proxy", NO_PROXIES)
+async def test_a_proxy_that_is_no_url_is_malformed(proxy: str) -> None:
+    with pytest.raises(Malformed, match="proxy"):
+        async with aclosing(web("http://127.0.0.1:9/", proxy=proxy)) as tree:
+            await tree.open("f")
+
+
+@pytest.mark.parametrize("kind", PROXIES)
+async def test_the_credentials_of_a_proxy_are_in_no_error_and_no_log(
+    kind: type[HttpProxy | SocksProxy], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with kind("user:other") as proxy:
+        async with aclosing(web("http://127.0.0.1:9/", proxy=proxy.url(f"user:{PHRASE}"))) as tree:
+            with pytest.raises(Failure) as caught:
+                await tree.open("f")
+        assert PHRASE not in f"{caught.value} {caught.value!r}"
+    assert PHRASE not in caplog.text
+
+
+# ── names ──
+
+NAMES = [
+    "노래.mp3",
+    "100%.mp3",
+    "%41%2F%00.mp3",
+    "a#b.mp3",
+    "a?b=c.mp3",
+    "two  words.mp3",
+    " before and after ",
+    "a+b.mp3",
+    "a&amp;b;c=d,e.mp3",
+    'it\'s "so" <b>.mp3',
+    "back\\slash.mp3",
+    "http:colon",
+    "~tilde~",
+    "...",
+    "-",
+    "tab\tbell\x07.mp3",
+    "Cafe\u0301 Café",
+    "🎵",
+    "\udcff\udcfe\udced\udca0\udc80.mp3",
+    "가" * 85,
+    "x" * 255,
+]
+
+
+@pytest.mark.parametrize("name", NAMES, ids=[str(number) for number in range(len(NAMES))])
+async def test_a_name_goes_out_and_comes_back(name: str) -> None:
+    files = {name: DATA, f"in/{name}/{name}": b"in"}
+    async with serving(files) as (origin, tree):
+        await check_tree(tree, files)
+        assert origin.of(name)
+        assert all(asked.target.isascii() and "#" not in asked.target for asked in origin.requests)
+
+
+async def test_names_that_differ_in_normal_form_are_two() -> None:
+    files = {"Café": DATA, "Cafe\u0301": OTHER}
+    async with serving(files) as (_, tree):
+        await check_tree(tree, files)
+
+
+# ── index pages ──
+
+
+async def listed(page: bytes | str, **how: Fault) -> list[str]:
+    """The names that an index page at d/ is taken for."""
+    async with serving({"d/f": DATA}) as (origin, tree):
+        origin.pages["d/"] = page if isinstance(page, bytes) else page.encode("utf-8", "surrogateescape")
+        origin.always |= {name.replace("d", "d/"): fault for name, fault in how.items()}
+        return sorted(await names(tree, "d"))
+
+
+async def test_links_that_lead_elsewhere_are_no_entries() -> None:
+    links = ["../", "/d/", "./", "?C=N;O=D", "#top", "/e", "e/f", "//other.example/d/x", "https://127.0.0.1/d/x"]
+    links += ["mailto:a@b", "javascript:x()", "/d/../x", "%2e%2e", "%2e", "a%2Fb", "a%00b", "http://[::1", "x?y", ""]
+    page = "".join(f'<a href="{link}">x</a>\n' for link in links)
+    assert await listed(page + "<a href='f'>f</a><a name=x>y</a><a href>z</a>") == ["f"]
+
+
+async def test_links_are_taken_as_servers_write_them() -> None:
+    links = ["f", "./g", "/d/h", "i/", "%ED%95%9C", "한글", "j&amp;k", "l%20m", "n o", "100%"]
+    page = "".join(f"<a href='{link}'>x</a>\n" for link in [*links, *links])
+    assert await listed(page) == sorted(["f", "g", "h", "i", "한", "한글", "j&k", "l m", "n o", "100%"])
+
+
+async def test_links_are_taken_however_they_are_written() -> None:
+    page = "<A HREF=a>x</A><a\n class='c' href = 'b' >x</a><a title=\"href='no'\" href=c>x</a>"
+    page += "<area href=no><!-- <a href=no> --><abbr href=no>x</abbr>"
+    assert await listed(page + "<a data-href=no>x</a>") == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("raw", ["\udcff.mp3", "\udcb0\udca1 \udcb3\udcaa.mp3"])
+async def test_a_link_of_raw_bytes_keeps_them(raw: str) -> None:
+    assert await listed(f"<a href='{raw}'>x</a>") == [raw]
+
+
+@pytest.mark.parametrize("link", ["/%ed%95%9c/f", "/%ED%95%9C/f", "/한/f", "f", "./f", "../%ed%95%9c/f"])
+@pytest.mark.parametrize("base", ["한/", "%ED%95%9C/", "%ed%95%9c/", "x/../한/", "x/.././%ED%95%9C/"])
+async def test_a_folder_is_the_same_however_it_is_written(base: str, link: str) -> None:
+    async with serving({"한/f": DATA}, path=base) as (origin, tree):
+        origin.pages["한/"] = f"<a href='{link}'>f</a>".encode()
+        assert await names(tree) == ["f"]
+        assert await (await tree.open("f")).read() == DATA
+
+
+async def test_an_index_page_in_gzip_is_not_an_empty_folder() -> None:
+    with pytest.raises(Damaged):
+        await listed("<a href='f'>f</a>", d=lies.zipped)
+
+
+@pytest.mark.parametrize("code", [206, 416])
+async def test_a_part_of_an_index_page_is_not_a_folder(code: int) -> None:
+    def partial(answer: lies.Answer, asked: Asked) -> None:
+        answer.status = code
+
+    with pytest.raises(Damaged):
+        await listed("<a href='f'>f</a>", d=partial)
+
+
+@pytest.mark.parametrize("fault", [lies.rst(50), lies.short(50), each(lies.chunked, lies.cut(50)), lies.hang(50)])
+async def test_an_index_page_that_breaks_off_is_not_a_short_folder(fault: Fault, impatient: None) -> None:
+    with pytest.raises(Unavailable):
+        await listed("<a href='f'>f</a>" * 100, d=fault)
+
+
+async def test_a_folder_that_redirects_elsewhere_is_not_that_page() -> None:
+    def login(answer: lies.Answer, asked: Asked) -> None:
+        answer.headers["Content-Type"], answer.body = "text/html", b"<a href='login2'>Log in</a>"
+
+    async with serving({"d/f": DATA, "login": b""}) as (origin, tree):
+        origin.always |= {"d/": lies.redirect("/login"), "login": login}
+        with pytest.raises(Failure):
+            await names(tree, "d")
+
+
+async def test_a_folder_that_redirects_to_its_own_page_is_listed() -> None:
+    def page(answer: lies.Answer, asked: Asked) -> None:
+        answer.headers["Content-Type"], answer.body = "text/html", b"<a href='f'>f</a><a href='/e'>e</a>"
+
+    async with serving({"d/f": DATA, "d/index.html": b""}) as (origin, tree):
+        origin.always |= {"d/": lies.redirect("index.html"), "d/index.html": page}
+        assert await names(tree, "d") == ["f"]
+
+
+async def test_what_is_no_page_is_no_folder() -> None:
+    async with serving() as (origin, tree):
+        origin.always[""] = header("Content-Type", "audio/mpeg")
+        with pytest.raises(NotFound, match="not an index page"):
+            await names(tree)
+
+
+async def test_an_index_page_of_more_than_ten_megabytes_is_damaged() -> None:
+    with pytest.raises(Damaged, match="larger than 10 MB"):
+        await listed(b"<a href='f'>f</a>" + b"x" * 10_000_000)
+
+
+async def test_an_index_page_of_more_than_100_000_links_is_damaged() -> None:
+    page = b"".join(b"<a href=%d>" % number for number in range(100_001))
+    with pytest.raises(Damaged, match="more than 100,000 links"):
+        await listed(page)
+
+
+async def test_an_index_page_of_100_000_links_is_a_folder() -> None:
+    page = b"".join(b"<a href=%d>" % number for number in range(100_000))
+    assert len(await listed(page)) == 100_000
+
+
+HOSTILE = {
+    "lines": "<a href='x'>x</a>" + "\n" * 12_000,
+    "tags": "<a " * 5_000,
+    "values": "<a href='" * 3_000,
+    "comments": "<!--" * 15_000,
+    "declarations": "<![CDATA[" * 40_000,
+    "instructions": "<?" * 60_000,
+    "ends": "</" * 80_000,
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_index_page_takes_no_longer_than_its_length(name: str) -> None:
+    began = time.process_time()
+    assert len(index.entries(HOSTILE[name], "http://h/")) <= 1
+    assert time.process_time() - began < 0.5

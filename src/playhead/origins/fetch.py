@@ -145,10 +145,10 @@ class Client:
 
 def _parsed(text: str) -> URL:
     """A URL of http or https, exactly as it was given. Raises Malformed, without what may be a secret."""
-    bare = re.sub(r"//.*@", "//", text)
+    bare = re.sub(r"//.*@", "//", re.sub(r"[?#].*", "", text))
     try:
         url = URL(text)
-        if text.isascii() and text.isprintable() and " " not in text:
+        if text.isascii() and text.isprintable() and " " not in text and "/." not in text:
             url = URL(text, encoded=True)
         _ = url.port
     except ValueError as error:

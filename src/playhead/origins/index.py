@@ -99,18 +99,22 @@ def _name(href: str, url: str) -> str | None:
         return None
     if (target.scheme, target.netloc) != (base.scheme, base.netloc) or target.query or href.startswith(("?", "#")):
         return None
-    if not target.path.startswith(base.path):
-        return None
-    raw = target.path[len(base.path) :]
-    if not raw or "/" in raw.rstrip("/") or raw.endswith("//"):
-        return None
     try:
-        name = unquote_to_bytes(raw.rstrip("/").encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
+        above, path = _bytes(base.path)[:-1], _bytes(target.path)
     except UnicodeEncodeError:
         return None
+    inside = path[len(above) :]
+    if path[: len(above)] != above or not 1 <= len(inside) <= 2 or inside[1:] not in ([], [b""]):
+        return None
+    raw, name = target.path, inside[0].decode("utf-8", "surrogateescape")
     if name in ("", ".", "..") or "/" in name or "\0" in name:
         return None
     return name + "/" * raw.endswith("/")
+
+
+def _bytes(path: str) -> list[bytes]:
+    """The segments of a path, however they are quoted."""
+    return [unquote_to_bytes(segment) for segment in path.encode("utf-8", "surrogateescape").split(b"/")]
 
 
 def _details(text: str) -> tuple[int | None, datetime | None]:

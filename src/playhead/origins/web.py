@@ -261,7 +261,7 @@ class WebTree(Tree):
                 raise Damaged(f"{shown(url)} does not send its index page whole and as it is")
             folder = response.url.raw_path.rpartition("/")[0] + "/"
             is_html = response.headers.get("Content-Type", "").startswith(("text/html", "application/xhtml"))
-            if not is_html or folder != url.raw_path:
+            if not is_html or unquote_to_bytes(folder) != unquote_to_bytes(url.raw_path):
                 raise NotFound(f"{shown(url)} is not an index page")
             with translated(url):
                 page = await _bounded(response)
