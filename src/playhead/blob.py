@@ -164,13 +164,24 @@ def cut(blob: Blob, start: int, stop: int) -> Blob:
         return blob
     if isinstance(blob, _Cut):
         return cut(blob.whole, blob.start + start, blob.start + stop)
-    return _Cut(stop - start, identity("cut", blob.tag, start, stop), blob, start, modified=blob.modified)
+    return _Cut(blob, start, stop)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class _Cut(Blob):
+    __slots__ = ("start", "whole")
     whole: Blob
     start: int
+
+    def __init__(self, whole: Blob, start: int, stop: int) -> None:
+        put = object.__setattr__
+        put(self, "whole", whole)
+        put(self, "start", start)
+        put(self, "size", stop - start)
+        put(self, "modified", whole.modified)
+
+    @property
+    def tag(self) -> str | None:  # made when asked for: bodies of answers need none
+        return identity("cut", self.whole.tag, self.start, self.start + self.size)
 
     def stream(self, start: int, stop: int) -> Pieces:
         return self.whole.stream(self.start + start, self.start + stop)

@@ -67,6 +67,7 @@ class Response:
     body: Blob | Flow = _EMPTY
 
 
+_ONE = re.compile(r"bytes=([0-9]{1,18})-([0-9]{0,18})")
 _SPEC = re.compile(r"([0-9]*)-([0-9]*)")
 
 
@@ -200,8 +201,10 @@ def _etags(text: str) -> list[str]:
 
 def _date(text: str | None) -> datetime | None:
     """An HTTP date; None where it is not one (then the condition is ignored, as the RFC asks)."""
+    if text is None:
+        return None
     try:
-        when = parsedate_to_datetime(text or "")
+        when = parsedate_to_datetime(text)
         return (when if when.tzinfo else when.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, TypeError, OverflowError):
         return None
@@ -244,6 +247,10 @@ def _parse(text: str) -> list[tuple[int | None, int | None]]:
 
     Raises _Unsatisfiable where any of them is malformed.
     """
+    if one := _ONE.fullmatch(text):  # what nearly everybody asks
+        start, last = int(one[1]), one[2]
+        if not last or int(last) >= start:
+            return [(start, int(last) + 1 if last else None)]
     unit, equals, rest = text.strip().partition("=")
     if unit.lower() != "bytes" or not equals:
         return []

@@ -406,6 +406,7 @@ async def test_a_date_is_strong_a_minute_before_the_answer(age: int, strong: boo
 
 
 NO_DATES = ["yesterday", "", "0", "Fri, 31 Feb 2026 10:00:00 GMT", "Fri, 31 Dec 99999 10:00:00 GMT"]
+NO_DATES += ["Fri, 31 Dec 9999 23:59:59 -0100"]  # a year later in UTC, where there is none
 
 
 @pytest.mark.parametrize("text", NO_DATES)

@@ -206,8 +206,8 @@ def _retry_after(text: str | None) -> float | None:
 def date(text: str | None) -> datetime | None:
     try:
         when = parsedate_to_datetime(text or "")
-        return when if when.tzinfo else when.replace(tzinfo=UTC)
-    except (ValueError, TypeError):
+        return (when if when.tzinfo else when.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, TypeError, OverflowError):
         return None
 
 

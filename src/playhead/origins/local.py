@@ -160,7 +160,7 @@ class LocalTree(Tree):
     def __init__(self, root: str | Path, *, follow_links: bool = False, open_files: int | None = None) -> None:
         self.root = os.path.realpath(root)
         self.follow_links = follow_links
-        self.cache: OrderedDict[str, tuple[OpenFile, float]] = OrderedDict()
+        self.cache: OrderedDict[str, tuple[LocalBlob, float]] = OrderedDict()
         self.open_files = open_files or max(16, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
         try:
             with os.scandir(self.root):
@@ -177,32 +177,29 @@ class LocalTree(Tree):
 
     async def open(self, path: str, ask: Ask = Ask()) -> Blob:
         held = self.cache.get(path)
-        if held is None or not held[0].unchanged():
-            file = await asyncio.to_thread(self._open, path, None)
-            self._hold(path, file)
-        elif time.monotonic() - held[1] > RECHECK:
-            self._hold(path, held[0])  # for whoever else asks meanwhile
-            try:
-                file = await asyncio.to_thread(self._open, path, held[0])
-            except Failure:
-                self.cache.pop(path, None)
-                raise
-            self._hold(path, file)
-        else:
-            file = held[0]
+        if held is None or not held[0].file.unchanged():
+            return self._hold(path, await asyncio.to_thread(self._open, path, None))
+        if time.monotonic() - held[1] <= RECHECK:
             self.cache.move_to_end(path)
-        return LocalBlob(file.size, file.tag, path, file, modified=file.modified)
+            return held[0]
+        self._hold(path, held[0].file)  # for whoever else asks meanwhile
+        try:
+            return self._hold(path, await asyncio.to_thread(self._open, path, held[0].file))
+        except Failure:
+            self.cache.pop(path, None)
+            raise
 
     async def aclose(self) -> None:
         self.cache.clear()
 
-    def _hold(self, path: str, file: OpenFile) -> None:
-        if file.networked:
-            return
-        self.cache[path] = file, time.monotonic()
-        self.cache.move_to_end(path)
-        while len(self.cache) > self.open_files:
-            self.cache.popitem(last=False)
+    def _hold(self, path: str, file: OpenFile) -> LocalBlob:
+        blob = LocalBlob(file.size, file.tag, path, file, modified=file.modified)
+        if not file.networked:
+            self.cache[path] = blob, time.monotonic()
+            self.cache.move_to_end(path)
+            while len(self.cache) > self.open_files:
+                self.cache.popitem(last=False)
+        return blob
 
     def _real(self, path: str) -> str:
         """Where a path leads. Raises Denied where that is not below the root."""
