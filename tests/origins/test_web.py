@@ -1153,7 +1153,13 @@ async def test_a_client_certificate_that_is_not_accepted_is_denied_with_a_hint(
     access = Access(ca=str(papers / "ca.crt"), cert=str(papers / cert) if cert else None)
     with picky(papers, version) as url:
         async with asyncio.timeout(DEADLINE), aclosing(WebTree(url, access)) as tree:
-            await refused(tree, Denied, "`cert`")
+            if version is ssl.TLSVersion.TLSv1_2:
+                await refused(tree, Denied, "`cert`")
+                return
+            # The alert comes after our side of the handshake is done, and a reset may overtake it.
+            with pytest.raises((Denied, Unavailable)) as caught:
+                await tree.open("f")
+            assert isinstance(caught.value, Unavailable) or "`cert`" in str(caught.value)
 
 
 async def test_a_client_certificate_is_not_shown_to_another_host(papers: Path) -> None:
