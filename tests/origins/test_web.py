@@ -732,6 +732,16 @@ async def test_a_flow_of_a_known_length_that_breaks_fails() -> None:
             assert SMALL.startswith(read)
 
 
+async def test_an_answer_that_comes_unasked_is_not_taken_for_the_next() -> None:
+    async with serving({"f": DATA, "g": LARGE[:1000]}) as (origin, tree):
+        evil = b"HTTP/1.1 206 OK\r\nContent-Length: 1000\r\nContent-Range: bytes 0-999/1000\r\n\r\n" + DATA
+        origin.script["f"] = [lies.extra(evil, after=0.05)]
+        assert await (await tree.open("f")).read() == DATA
+        await settled(lambda: origin.busy == 0)
+        await asyncio.sleep(0.05)
+        assert await (await tree.open("g")).read() == LARGE[:1000]
+
+
 @pytest.mark.parametrize("seed", range(max(1, ROUNDS // 4)))
 async def test_whatever_it_answers_no_byte_is_wrong(seed: int, impatient: None) -> None:
     chance = random.Random(seed)

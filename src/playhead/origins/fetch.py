@@ -4,6 +4,7 @@ Time-outs are on connecting and on silence, never on the whole. Credentials go t
 where it redirects. A URL is shown without user, password or query, for there secrets are.
 """
 
+import asyncio
 import base64
 import logging
 import re
@@ -13,10 +14,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from functools import cache
+from functools import cache, partial
 from urllib.parse import quote
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from playhead.errors import Busy, Damaged, Denied, Failure, Malformed, NotFound, Unavailable
@@ -56,6 +58,13 @@ class Access:
 def basic(user: str, password: str) -> str:
     """The Authorization header of a user name and password (RFC 7617)."""
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
+
+
+class _Guarded(ResponseHandler):
+    """A connection that is not used again once something came on it that nobody asked for."""
+
+    def is_connected(self) -> bool:
+        return super().is_connected() and not self.should_close
 
 
 class Client:
@@ -132,6 +141,8 @@ class Client:
                 connector = _socks_connector(str(self.proxy))
             else:
                 connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60)
+            # aiohttp would take what came unasked on an idle connection for the next answer; no public way prevents it.
+            setattr(connector, "_factory", partial(_Guarded, loop=asyncio.get_running_loop()))  # noqa: B010
             self.session = aiohttp.ClientSession(
                 connector=connector,
                 timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT, sock_connect=CONNECT, sock_read=SILENCE),
