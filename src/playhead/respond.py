@@ -236,6 +236,8 @@ def _ranges(request: Request, size: int, etag: str | None, modified: datetime | 
     ranges = [found for spec in specs if (found := _satisfy(spec, size))]
     if not ranges:
         raise _Unsatisfiable
+    if len(ranges) == 1:
+        return ranges
     if sum(stop - start for start, stop in ranges) > size:
         return []
     return _merge(ranges)

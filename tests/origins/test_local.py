@@ -386,6 +386,7 @@ async def test_a_file_that_changed_before_it_is_read_gives_nothing(tmp_path: Pat
     path.write_bytes(content(LONG)[:LONG])
     blob = await LocalTree(tmp_path).open("long")
     change(path)
+    await asyncio.sleep(2 * local.INSTANT)
     with pytest.raises(Changed):
         await blob.read(0, 10)
     with pytest.raises(Changed):

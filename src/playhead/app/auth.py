@@ -29,6 +29,11 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+@lru_cache(maxsize=1024)
+def _own(host: str) -> bool:
+    return is_loopback(_hostname(f"//{host}"))
+
+
 def networks(texts: Sequence[str]) -> list[IPv4Network | IPv6Network]:
     """Addresses and networks of trusted proxies. Raises Malformed."""
     try:
@@ -53,7 +58,7 @@ class Gate:
             found = ", ".join(_FORWARDING.intersection(headers))
             raise Denied(f"this server is open to its own machine only, and {found} says that a proxy asks; {REMEDY}")
         host = headers.get("host", "localhost")
-        if not is_loopback(_hostname(f"//{host}")):
+        if not _own(host):
             raise Denied(f"this server is open to its own machine only, not as {host!r}; {REMEDY}")
         origin = headers.get("origin")
         if origin in self.cors:

@@ -16,6 +16,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote_to_bytes
@@ -31,6 +32,7 @@ from playhead.tree import Ask, Entry, Tree, segments
 
 PAGE = 10_000  # entries of a folder in one answer
 LABELLED = 256 << 10  # bytes of a text that are looked at for its charset
+ROUTES = 4096  # paths that are remembered
 CONVERTED = 16 << 20  # bytes of the longest text that ?text=utf-8 converts
 # Files that a browser would run at our address: they get none of our rights.
 _ACTIVE = ("text/html", "application/xhtml+xml", "image/svg+xml", "application/xml", "application/xspf+xml")
@@ -46,10 +48,13 @@ class Site:
     def __init__(self, trees: Mapping[str, Tree], gate: Gate = Gate(), prefix: str = "") -> None:
         self.trees, self.gate, self.prefix = trees, gate, prefix
         self.labels: OrderedDict[str, str] = OrderedDict()  # tag and name -> media type with charset
+        self.routes: dict[bytes, tuple[Tree, str, About]] = {}  # paths asked for lately -> files whose name tells all
 
     async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
-        if scope["type"] == "http":
-            await asgi.while_connected(self._serve(scope, send), scope, receive)
+        if "playhead.cancels" in scope.get("extensions", ()):  # our server ends the task of who leaves
+            await self._serve(scope, send)
+        elif scope["type"] == "http":
+            await asgi.while_connected(self._serve(scope, send), receive)
 
     async def _serve(self, scope: asgi.Scope, send: asgi.Send) -> None:
         began, request, sent = time.perf_counter(), asgi.request(scope), asgi.Sent()
@@ -84,7 +89,7 @@ class Site:
     async def _answer(self, scope: asgi.Scope, request: Request) -> Response:
         try:
             self.gate.admit(request.headers)
-            response = await self._route(scope, request)
+            response = await self._again(scope, request) or await self._route(scope, request)
         except Failure:
             raise
         except Exception:
@@ -93,8 +98,26 @@ class Site:
         return self._dressed(request, response)
 
     def _dressed(self, request: Request, response: Response) -> Response:
-        response.headers.extend(self.gate.allow(request.headers))
+        if self.gate.cors:
+            response.headers.extend(self.gate.allow(request.headers))
         return response
+
+    async def _again(self, scope: asgi.Scope, request: Request) -> Response | None:
+        """The answer where this very path was asked for before, and nothing but its bytes need be looked at."""
+        raw = scope.get("raw_path")
+        known = self.routes.get(raw) if raw else None
+        if known is None or scope["query_string"] or request.method not in ("GET", "HEAD"):
+            return None
+        tree, path, about = known
+        try:
+            blob = await tree.open(path, asked(request))
+        except (NotFound, Unsized):
+            del self.routes[raw]
+            return None
+        if blob.modified != about.modified:
+            about = replace(about, modified=blob.modified)
+            self.routes[raw] = tree, path, about
+        return respond(request, blob, about)
 
     async def _route(self, scope: asgi.Scope, request: Request) -> Response:
         raw = asgi.raw_path(scope)
@@ -133,7 +156,7 @@ class Site:
         if path == "" or path.endswith("/"):
             return await self._folder(request, names[0], tree, path.removesuffix("/"), query)
         try:
-            return await self._file(request, tree, path, query)
+            return await self._file(request, tree, path, query, scope)
         except NotFound:
             if (await tree.find(path)).folder:
                 return _moved(self.prefix, rest, scope)
@@ -141,7 +164,9 @@ class Site:
 
     # ── files ──
 
-    async def _file(self, request: Request, tree: Tree, path: str, query: Mapping[str, list[str]]) -> Response:
+    async def _file(
+        self, request: Request, tree: Tree, path: str, query: Mapping[str, list[str]], scope: asgi.Scope
+    ) -> Response:
         name = path.rpartition("/")[2]
         kind = media.by_name(name)
         attachment, converted = "download" in query, query.get("text") == ["utf-8"]
@@ -155,7 +180,15 @@ class Site:
             blob, label = await _as_utf8(blob), "text/plain; charset=utf-8"
         else:
             blob, label = await self._labelled(blob, name, kind)
-        return _caged(respond(request, blob, About(name, label, modified, attachment)), label)
+        about = About(name, label, modified, attachment)
+        if kind == label and not query and not _active(label) and (raw := scope.get("raw_path")):
+            self._remember(raw, tree, path, about)
+        return _caged(respond(request, blob, about), label)
+
+    def _remember(self, raw: bytes, tree: Tree, path: str, about: About) -> None:
+        if len(self.routes) >= ROUTES:
+            self.routes.clear()
+        self.routes[raw] = tree, path, about
 
     async def _labelled(self, blob: Blob, name: str, kind: str | None) -> tuple[Blob, str]:
         """The blob (in memory now, where it is a short text) and its media type with charset."""
@@ -239,9 +272,13 @@ def _refused(failure: Failure) -> Response:
 
 
 def _caged(response: Response, label: str) -> Response:
-    if label.partition(";")[0] in _ACTIVE:
+    if _active(label):
         response.headers.append(("Content-Security-Policy", _CAGE))
     return response
+
+
+def _active(label: str) -> bool:
+    return label.partition(";")[0] in _ACTIVE
 
 
 async def _as_utf8(blob: Blob) -> Blob:

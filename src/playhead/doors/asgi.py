@@ -54,10 +54,8 @@ def raw_path(scope: Scope) -> str:
     return str(raw.partition(b"?")[0], "latin-1")
 
 
-async def while_connected(work: Coroutine[Any, Any, None], scope: Scope, receive: Receive) -> None:
+async def while_connected(work: Coroutine[Any, Any, None], receive: Receive) -> None:
     """Do the work for a request, until it is done or the client leaves: then it is cancelled."""
-    if scope.get("extensions", {}).get("playhead.cancels"):
-        return await work
     working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_left(receive))
     try:
         await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
@@ -95,6 +93,12 @@ async def send(response: Response, scope: Scope, send: Send, sent: Sent) -> None
         return
     ready = None if isinstance(body, Flow) else body.here(0, body.size)
     if ready is not None:
+        if len(ready) == 1 and isinstance(span := ready[0], FileSpan):
+            gone = _at_once(response, span, scope, sent)
+            if gone == span.length:
+                return
+            if gone is not None:
+                return await _all([FileSpan(span.file, span.offset + gone, span.length - gone)], scope, send, sent)
         await send(_head(response, sent))
         return await _all(ready, scope, send, sent)
     async with aclosing(body.pieces if isinstance(body, Flow) else body.stream(0, body.size)) as stream:
@@ -115,6 +119,18 @@ def _head(response: Response, sent: Sent) -> Message:
 @lru_cache(maxsize=256)
 def _name(name: str) -> bytes:
     return name.lower().encode("ascii")
+
+
+def _at_once(response: Response, span: FileSpan, scope: Scope, sent: Sent) -> int | None:
+    """Send a short run of a file now, where the server can; how much of it went. None: nothing was sent."""
+    going = scope.get("extensions", {}).get("playhead.at_once")
+    try:
+        gone: int | None = going(response.status, response.headers, span) if going else None
+    except Exception as error:
+        raise _broken(error, scope) from error
+    if gone is not None:
+        sent.status, sent.bytes = response.status, gone
+    return gone
 
 
 async def _all(ready: Sequence[Piece], scope: Scope, send: Send, sent: Sent) -> None:

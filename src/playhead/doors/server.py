@@ -23,7 +23,7 @@ import ssl
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from itertools import chain
+from functools import lru_cache
 from typing import Any
 
 import uvicorn
@@ -53,6 +53,35 @@ class _TooMany(Exception):
     """Stops the parser."""
 
 
+class _Sending:
+    """ASGI's `send` of one request, with two ways more: files, and whole answers at once."""
+
+    __slots__ = ("cycle", "head", "protocol", "send")
+
+    def __init__(self, protocol: "PlayheadProtocol", cycle: RequestResponseCycle, send: Send) -> None:
+        self.protocol, self.cycle, self.send = protocol, cycle, send
+        self.head: Message | None = None
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.head = message  # waits for the body's beginning, to leave in one packet with it
+            return
+        if self.head is not None:
+            start, self.head = self.head, None
+            if self.protocol.flow.write_paused:
+                await self.protocol.flow.drain()
+            if not self.protocol.begin(self.cycle, start, more="file" in message or bool(message["body"])):
+                await self.send(start)
+        if message["type"] == "http.response.zerocopysend":
+            await self.protocol.sendfile(self.cycle, message)
+            message = {"type": "http.response.body", "body": b"", "more_body": message["more_body"]}
+        await self.send(message)
+
+    def at_once(self, status: int, headers: list[tuple[str, str]], span: FileSpan) -> int | None:
+        """See PlayheadProtocol.at_once."""
+        return self.protocol.at_once(self.cycle, status, headers, span)
+
+
 class PlayheadProtocol(HttpToolsProtocol):
     """One connection."""
 
@@ -61,7 +90,7 @@ class PlayheadProtocol(HttpToolsProtocol):
         self.application = self.app
         self.app = self._serve
         self.serving: set[asyncio.Task[Any]] = set()
-        self.in_message = False
+        self.in_message = self.in_head = False
         self.head_bytes = 0
         self.head_timer: asyncio.TimerHandle | None = None
         self.socket: socket.socket | None = None  # a duplicate of the transport's, where files can be sent
@@ -112,16 +141,19 @@ class PlayheadProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self.head_timer is None and not self.in_message:
-            self._await_head()
+            self.head_bytes = 0
         self.head_bytes += len(data)
         super().data_received(data)
-        if self.head_timer is not None and self.head_bytes > HEAD_BYTES:
-            self._refuse(_TOO_LARGE, "the head of the request is too large")
+        nothing_asked = not self.in_message and (self.cycle is None or self.cycle.response_complete)
+        if self.in_head or nothing_asked:
+            if self.head_bytes > HEAD_BYTES:
+                self._refuse(_TOO_LARGE, "the head of the request is too large")
+            elif self.head_timer is None:
+                self._await_head()
 
     def on_message_begin(self) -> None:
-        self.in_message = True
+        self.in_message = self.in_head = True
         super().on_message_begin()
-        self.scope["extensions"] = self.extensions
 
     def on_header(self, name: bytes, value: bytes) -> None:
         super().on_header(name, value)
@@ -151,10 +183,10 @@ class PlayheadProtocol(HttpToolsProtocol):
             self._refuse(b"400 Bad Request", msg)
 
     def _await_head(self) -> None:
-        self.head_bytes = 0
         self.head_timer = self.loop.call_later(HEAD_SECONDS, self._too_slow)
 
     def _head_is_here(self) -> None:
+        self.in_head = False
         if self.head_timer is not None:
             self.head_timer.cancel()
             self.head_timer = None
@@ -179,28 +211,11 @@ class PlayheadProtocol(HttpToolsProtocol):
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         cycle: RequestResponseCycle = send.__self__  # type: ignore[attr-defined]
-        task = asyncio.current_task()
+        task = asyncio.current_task(self.loop)
         assert task is not None
         self.serving.add(task)
-
-        head: Message | None = None
-
-        async def sending(message: Message) -> None:
-            nonlocal head
-            if message["type"] == "http.response.start":
-                head = message  # waits for the body's beginning, to leave in one packet with it
-                return
-            if head is not None:
-                start, head = head, None
-                if self.flow.write_paused:
-                    await self.flow.drain()
-                if not self._begin(cycle, start, more="file" in message or bool(message["body"])):
-                    await send(start)
-            if message["type"] == "http.response.zerocopysend":
-                await self._sendfile(cycle, message)
-                message = {"type": "http.response.body", "body": b"", "more_body": message["more_body"]}
-            await send(message)
-
+        sending = _Sending(self, cycle, send)
+        scope["extensions"] = {**self.extensions, "playhead.at_once": sending.at_once}
         try:
             await self.application(scope, receive, sending)
         except asyncio.CancelledError:
@@ -210,13 +225,13 @@ class PlayheadProtocol(HttpToolsProtocol):
         finally:
             self.serving.discard(task)
 
-    def _begin(self, cycle: RequestResponseCycle, message: Message, more: bool) -> bool:
+    def begin(self, cycle: RequestResponseCycle, message: Message, more: bool) -> bool:
         """Send a head with a length, as uvicorn would but in one pass; False: it is not such a head.
 
         With `more` to come, it waits in the kernel to leave with the body.
         """
         length, lines = None, [STATUS_LINE[message["status"]]]
-        for name, value in chain(cycle.default_headers, message["headers"]):
+        for name, value in message["headers"]:
             if name == b"content-length":
                 length = int(value)
             elif name in (b"transfer-encoding", b"connection"):
@@ -224,11 +239,15 @@ class PlayheadProtocol(HttpToolsProtocol):
             lines += name, b": ", value, b"\r\n"
         if length is None or cycle.disconnected:
             return False
-        if not cycle.keep_alive:
-            lines.append(b"connection: close\r\n")
-        data = b"".join([*lines, b"\r\n"])
-        if data.count(b"\n") != len(lines[1:]) // 4 + 2 + (not cycle.keep_alive):
+        self._head(cycle, b"".join(lines), len(message["headers"]) + 1, length, more)
+        return True
+
+    def _head(self, cycle: RequestResponseCycle, text: bytes, lines: int, length: int, more: bool) -> None:
+        """Send the status line and headers, `lines` of them, of an answer of `length` bytes."""
+        if text.count(b"\n") != lines:
             raise RuntimeError("a header holds the end of a line")
+        end = b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n"
+        data = b"%b%b%b" % (text, _lines(tuple(cycle.default_headers)), end)
         cycle.response_started, cycle.waiting_for_100_continue = True, False
         cycle.expected_content_length, cycle.chunked_encoding = length, False
         sent = 0
@@ -237,9 +256,44 @@ class PlayheadProtocol(HttpToolsProtocol):
                 sent = self.socket.send(data, MSG_MORE)
         if sent < len(data):
             self.transport.write(data[sent:])
-        return True
 
-    async def _sendfile(self, cycle: RequestResponseCycle, message: Message) -> None:
+    def at_once(
+        self, cycle: RequestResponseCycle, status: int, headers: list[tuple[str, str]], span: FileSpan
+    ) -> int | None:
+        """Send an answer whose body is a short run of a file in memory; how much of the body went without waiting.
+
+        None: nothing was sent, for it is not such an answer or this is not the moment.
+        """
+        sock = self.socket
+        if (
+            sock is None
+            or span.length > CALL
+            or cycle.disconnected
+            or self.flow.write_paused
+            or self.transport.get_write_buffer_size()
+            or not _in_memory(span.file.fileno(), span.offset + span.length - 1)
+        ):  # the last byte stands for all, as readahead brings the rest
+            return None
+        lines = "".join([f"{name}: {value}\r\n" for name, value in headers]).encode("latin-1")
+        self._head(cycle, STATUS_LINE[status] + lines, len(headers) + 1, span.length, more=True)
+        try:
+            if self.transport.get_write_buffer_size():
+                return 0
+            sent = os.sendfile(sock.fileno(), span.file.fileno(), span.offset, span.length)
+        except OSError:
+            return 0  # it would block, or the other side is gone: what sends the rest sees to it
+        cycle.expected_content_length = span.length - sent
+        if sent == span.length:
+            cycle.response_complete = True
+            cycle.message_event.set()
+            if not cycle.keep_alive:
+                self.transport.close()
+            cycle.on_response()
+        elif sent == 0:
+            raise Damaged("a file became shorter while it was being sent")
+        return sent
+
+    async def sendfile(self, cycle: RequestResponseCycle, message: Message) -> None:
         """Hand `count` bytes of a file to the kernel. Raises Damaged where the file has fewer."""
         file, offset, left = message["file"], message["offset"], message["count"]
         if cycle.chunked_encoding or cycle.scope["method"] == "HEAD" or not cycle.response_started:
@@ -284,6 +338,11 @@ class PlayheadProtocol(HttpToolsProtocol):
         await asyncio.Event().wait()
 
 
+@lru_cache(maxsize=8)
+def _lines(headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
+
+
 def _wake(ready: "asyncio.Future[None]") -> None:
     if not ready.done():
         ready.set_result(None)
@@ -315,6 +374,12 @@ class Server(uvicorn.Server):
     """uvicorn, ended by SIGTERM (0) or SIGINT (130) without dying of the signal."""
 
     signalled = 0
+    ready: Callable[[], None] | None = None  # called when it listens, and signals end it as they should
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.ready:
+            self.ready()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -348,8 +413,7 @@ async def serve(
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)  # the defaults double p99 at 64 connections
-    if ready:
-        ready()
+    server.ready = ready
     await server.serve(sockets=[sock])
     return 130 if server.signalled == signal.SIGINT else 0
 
