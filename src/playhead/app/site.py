@@ -104,8 +104,8 @@ class Site:
 
     async def _again(self, scope: asgi.Scope, request: Request) -> Response | None:
         """The answer where this very path was asked for before, and nothing but its bytes need be looked at."""
-        raw = scope.get("raw_path")
-        known = self.routes.get(raw) if raw else None
+        raw: bytes = scope.get("raw_path") or b""
+        known = self.routes.get(raw)
         if known is None or scope["query_string"] or request.method not in ("GET", "HEAD"):
             return None
         tree, path, about = known
