@@ -81,9 +81,10 @@ def open(
     from playhead import assemble
 
     if "://" in str(source):
-        return assemble.web(
+        origin = assemble.web(
             str(source), headers=headers, user=user, password=password, bearer=bearer, proxy=proxy, ca=ca, cert=cert
         )
+        return assemble.remote(origin)
     from playhead.origins.local import LocalTree
 
     return LocalTree(source)

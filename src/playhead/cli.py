@@ -15,9 +15,11 @@ from playhead.errors import Failure, Malformed, Unsized
 from playhead.version import __version__
 
 if TYPE_CHECKING:
+    from playhead.app.site import Site
     from playhead.blob import Pieces
     from playhead.config import Config
     from playhead.tree import Entry, Tree
+    from playhead.works import Works
 
 SOURCE = 'a folder, a file, a URL (ending in "/": a folder), or NAME:path with a tree of the configuration'
 CODES = """exit codes:
@@ -128,18 +130,32 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 async def _serve(options: argparse.Namespace) -> int:
     from playhead import assemble
     from playhead.app.auth import REMEDY, is_loopback
-    from playhead.doors import server
+    from playhead.works import Works
 
     config: Config = options.config
     host, port = _address(config.listen if options.listen is None else options.listen)
     if not options.no_login and not is_loopback(host):
         raise Malformed(f"{host} can be reached by others, and there is no user who could log in; {REMEDY}")
     tls = _tls(options.tls_cert or _beside(config, config.tls_cert), options.tls_key or _beside(config, config.tls_key))
-    site = await assemble.site(options.source, config, login=not options.no_login)
+    works = Works(config)
+    try:
+        site = await assemble.site(options.source, config, works, login=not options.no_login)
+        return await _served(site, host, port, tls, options, works)
+    finally:
+        await works.aclose()
+
+
+async def _served(
+    site: "Site", host: str, port: int, tls: tuple[str, str] | None, options: argparse.Namespace, works: "Works"
+) -> int:
+    from playhead.doors import server
+
     try:
         sock = server.listen(host, port)
     except OSError as error:
         raise Malformed(f"cannot listen on {host}:{port}: {os.strerror(error.errno or 0).lower()}") from error
+    works.begin()
+    config: Config = options.config
     url = _shown_url(bool(tls), host, sock.getsockname()[1], config.prefix)
 
     def ready() -> None:

@@ -33,6 +33,19 @@ class TreeConfig:
     proxy: str | None = None
     ca: str | None = None
     cert: str | None = None
+    rate: float | None = None
+    connections: int | None = None
+    bytes_per_day: int | None = None
+    keep: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ReservoirConfig:
+    """`[reservoir]`: where what was read is kept, how much of it, and how much of the disk is left free. In bytes."""
+
+    folder: str | None = None
+    size: int | None = None
+    free: int = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +66,8 @@ class Config:
     cors: tuple[str, ...] = ()
     tls_cert: str | None = None
     tls_key: str | None = None
+    memory: int = 256 << 20
+    reservoir: ReservoirConfig = ReservoirConfig()
     log: LogConfig = LogConfig()
     tree: Mapping[str, TreeConfig] = field(default_factory=dict)
     folder: Path = Path()
@@ -145,6 +160,43 @@ def _one_of(*choices: str) -> Callable[[Any], str]:
     return check
 
 
+_UNITS = {"": 1, "b": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40}
+_UNITS |= {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+
+
+def _size(value: Any) -> int:
+    """Bytes: a number, or a text as "10 GB" or "256MiB"."""
+    match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,6})?)\s*([A-Za-z]*)", str(value)) if value is not True else None
+    if match is None or isinstance(value, bool | list | dict) or match[2].lower() not in _UNITS:
+        raise ValueError('a size is wanted, as 1000000, "256 MiB" or "10 GB"')
+    return int(float(match[1]) * _UNITS[match[2].lower()])
+
+
+def _at_least(least: int) -> Callable[[Any], int]:
+    def check(value: Any) -> int:
+        if (size := _size(value)) < least:
+            raise ValueError(f"at least {least:,} bytes are wanted")
+        return size
+
+    return check
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e9:
+        raise ValueError("a number above 0 is wanted")
+    return float(value)
+
+
+def _count(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 10_000:
+        raise ValueError("a whole number from 1 to 9999 is wanted")
+    return value
+
+
+def _reservoir(value: Any) -> ReservoirConfig:
+    return ReservoirConfig(**_checked(_table(value), ReservoirConfig, "reservoir"))
+
+
 def _log(value: Any) -> LogConfig:
     return LogConfig(**_checked(_table(value), LogConfig, "log"))
 
@@ -181,12 +233,20 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "use": _one_of("local", "web"),
     "follow_links": _truth,
     "headers": _headers,
+    "memory": _at_least(16 << 20),
+    "reservoir": _reservoir,
+    "size": _at_least(16 << 20),
+    "free": _size,
+    "rate": _number,
+    "connections": _count,
+    "bytes_per_day": _at_least(1),
+    "keep": _truth,
 }
 
 
 def _checked(table: dict[str, Any], kind: type, at: str) -> dict[str, Any]:
     """The values of a table, each checked. Raises _Wrong for the first that is not right."""
-    allowed = [known.name for known in fields(kind) if known.name != "folder"]
+    allowed = [known.name for known in fields(kind) if (kind, known.name) != (Config, "folder")]
     for key, value in table.items():
         if key not in allowed:
             raise _Wrong(at, key, f"unknown; known here: {', '.join(allowed)}")

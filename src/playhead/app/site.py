@@ -2,7 +2,9 @@
 
     /files/{tree}/{path}   a file, or a folder (as a page, or as JSON by Accept or ?as=json)
     /assets/{hash}/{name}  what the page is made of
-    /healthz /readyz /     is it alive, is it ready, the page
+    /healthz /readyz       is it alive, is it ready
+    /metrics               what is counted, for Prometheus
+    /                      the page
 
 A path is decoded here, once, segment by segment: a "/" hidden as %2F is refused, bytes that are not UTF-8
 are kept. What the trees raise becomes one line of text with the right status, and says nothing of the machine.
@@ -14,14 +16,14 @@ import logging
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote_to_bytes
 
-from playhead import media
+from playhead import media, metrics
 from playhead.app import page
 from playhead.app.auth import Gate
 from playhead.blob import Blob, identity, literal
@@ -45,8 +47,15 @@ errors = logging.getLogger("playhead.server")
 class Site:
     """An ASGI application over trees by name."""
 
-    def __init__(self, trees: Mapping[str, Tree], gate: Gate = Gate(), prefix: str = "") -> None:
-        self.trees, self.gate, self.prefix = trees, gate, prefix
+    def __init__(
+        self,
+        trees: Mapping[str, Tree],
+        gate: Gate = Gate(),
+        prefix: str = "",
+        figures: Callable[[], Iterable[metrics.Figure]] = tuple,
+    ) -> None:
+        self.trees, self.gate, self.prefix, self.figures = trees, gate, prefix, figures
+        self.served = metrics.Served()
         self.labels: OrderedDict[str, str] = OrderedDict()  # tag and name -> media type with charset
         self.routes: dict[bytes, tuple[Tree, str, About]] = {}  # paths asked for lately -> files whose name tells all
 
@@ -58,6 +67,7 @@ class Site:
 
     async def _serve(self, scope: asgi.Scope, send: asgi.Send) -> None:
         began, request, sent = time.perf_counter(), asgi.request(scope), asgi.Sent()
+        self.served.streams += 1
         try:
             await self._first_or_second(scope, send, request, sent)
         except asgi.Broken as broken:
@@ -65,6 +75,7 @@ class Site:
             if "playhead.reset" not in scope.get("extensions", {}):
                 raise
         finally:
+            self._count(sent, began)
             if log.isEnabledFor(logging.INFO):
                 self._log(scope, request, sent, time.perf_counter() - began)
 
@@ -76,6 +87,14 @@ class Site:
             except Failure as failure:
                 if not (again and isinstance(failure, Changed)):
                     return await asgi.send(self._dressed(request, _refused(failure)), scope, send, sent)
+
+    def _count(self, sent: asgi.Sent, began: float) -> None:
+        served = self.served
+        served.streams -= 1
+        served.answers[sent.status] += 1
+        served.bytes += sent.bytes
+        if sent.began and sent.status in (200, 206):
+            (served.kept if sent.ready else served.fetched).add(sent.began - began)
 
     def _log(self, scope: asgi.Scope, request: Request, sent: asgi.Sent, took: float) -> None:
         client = _plain(self.gate.client((scope.get("client") or ["-"])[0], request.headers))
@@ -135,6 +154,9 @@ class Site:
             return _asset(request, rest)
         if kind in ("healthz", "readyz") and not rest:
             return respond(request, literal(b"ok\n"), About(type="text/plain; charset=utf-8", cache=ERRORS))
+        if kind == "metrics" and not rest:
+            text = await asyncio.to_thread(metrics.shown, self.served, self.figures())
+            return respond(request, literal(text, None), About(type=metrics.TYPE, cache=ERRORS))
         if kind == "" and not rest:
             return await self._home(request, query)
         raise NotFound("there is nothing here")

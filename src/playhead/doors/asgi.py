@@ -10,6 +10,7 @@ after the first byte resets the connection, so that no client takes a part for t
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -78,6 +79,8 @@ class Sent:
 
     status: int = 499
     bytes: int = 0
+    began: float = 0.0  # by time.perf_counter, when the head left; 0.0: it has not
+    ready: bool = False  # was all of it there without waiting?
 
 
 async def send(response: Response, scope: Scope, send: Send, sent: Sent) -> None:
@@ -93,6 +96,7 @@ async def send(response: Response, scope: Scope, send: Send, sent: Sent) -> None
         return
     ready = None if isinstance(body, Flow) else body.here(0, body.size)
     if ready is not None:
+        sent.ready = True
         if len(ready) == 1 and isinstance(span := ready[0], FileSpan):
             gone = _at_once(response, span, scope, sent)
             if gone == span.length:
@@ -103,6 +107,7 @@ async def send(response: Response, scope: Scope, send: Send, sent: Sent) -> None
         return await _all(ready, scope, send, sent)
     async with aclosing(body.pieces if isinstance(body, Flow) else body.stream(0, body.size)) as stream:
         first = await anext(stream, b"")
+        sent.ready = isinstance(first, FileSpan)
         await send(_head(response, sent))
         await _rest(first, stream, scope, send, sent)
 
@@ -111,7 +116,7 @@ _END = {"type": "http.response.body", "body": b"", "more_body": False}
 
 
 def _head(response: Response, sent: Sent) -> Message:
-    sent.status = response.status
+    sent.status, sent.began = response.status, time.perf_counter()
     headers = [(_name(name), value.encode("latin-1")) for name, value in response.headers]
     return {"type": "http.response.start", "status": response.status, "headers": headers}
 
@@ -129,7 +134,7 @@ def _at_once(response: Response, span: FileSpan, scope: Scope, sent: Sent) -> in
     except Exception as error:
         raise _broken(error, scope) from error
     if gone is not None:
-        sent.status, sent.bytes = response.status, gone
+        sent.status, sent.bytes, sent.began = response.status, gone, time.perf_counter()
     return gone
 
 

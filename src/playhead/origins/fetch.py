@@ -10,6 +10,7 @@ import logging
 import re
 import ssl
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -22,6 +23,7 @@ from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from playhead.errors import Busy, Damaged, Denied, Failure, Malformed, NotFound, Unavailable
+from playhead.limits import Limits
 from playhead.version import __version__
 
 CONNECT = 10.0  # seconds to connect in
@@ -60,6 +62,24 @@ def basic(user: str, password: str) -> str:
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
 
 
+class Answered(aiohttp.ClientResponse):
+    """An answer whose connection counts among its origin's until it is closed."""
+
+    client: "Client | None" = None
+
+    def close(self) -> None:
+        super().close()
+        if self.client is not None:
+            self.client.limits.leave()
+            self.client = None
+
+    def came(self, count: int) -> None:
+        """So many bytes of the body have come."""
+        if self.client is not None:
+            self.client.received += count
+            self.client.limits.count(count)
+
+
 class _Guarded(ResponseHandler):
     """A connection that is not used again once something came on it that nobody asked for."""
 
@@ -70,7 +90,10 @@ class _Guarded(ResponseHandler):
 class Client:
     """Sends GETs to the origin of `base`, as `access` says. Belongs to the loop of its first request."""
 
-    def __init__(self, base: str, access: Access) -> None:
+    def __init__(self, base: str, access: Access, limits: Limits | None = None) -> None:
+        self.limits = limits or Limits()
+        self.received = 0  # bytes of bodies
+        self.outcomes: Counter[str] = Counter()  # statuses, and "failed" where there was none
         url = _parsed(base)
         self.base = url.with_user(None).with_fragment(None)
         self.access, self.headers = access, dict(access.headers)
@@ -88,11 +111,22 @@ class Client:
         if self.session:
             await self.session.close()
 
-    async def get(self, url: URL, headers: dict[str, str]) -> aiohttp.ClientResponse:
-        """The answer to a GET, redirects followed, its status one of 200, 206 and 416."""
+    async def get(self, url: URL, headers: dict[str, str], priority: int = 0) -> Answered:
+        """The answer to a GET, redirects followed, its status one of 200, 206 and 416; it is to be closed.
+
+        Where the origin's limits make requests wait, those of a lower `priority` go first.
+        """
         asked, target = url, url
         for _ in range(REDIRECTS):
-            response = await self._send(target, headers)
+            await self.limits.enter(priority)
+            try:
+                response = await self._send(target, headers)
+            except BaseException:
+                self.limits.leave()
+                self.outcomes["failed"] += 1
+                raise
+            response.client = self
+            self.outcomes[str(response.status)] += 1
             location = response.headers.get("Location")
             if response.status not in (301, 302, 303, 307, 308) or not location:
                 return _accepted(response)
@@ -112,7 +146,7 @@ class Client:
             raise Denied(f"{shown(url)} redirects from https to http")
         return target.with_user(None)
 
-    async def _send(self, url: URL, headers: dict[str, str]) -> aiohttp.ClientResponse:
+    async def _send(self, url: URL, headers: dict[str, str]) -> Answered:
         if self.closed:
             raise Unavailable(f"{shown(url)}: this source was closed")
         began, own = time.perf_counter(), url.origin() == self.base.origin()
@@ -129,6 +163,7 @@ class Client:
             asked = headers.get("Range", "-")
             extra = {"url": shown(url), "range": asked, "status": response.status, "seconds": round(took, 4)}
             log.info("GET %s %s -> %d in %.0f ms", extra["url"], asked, response.status, took * 1000, extra=extra)
+        assert isinstance(response, Answered)
         return response
 
     def _socks(self) -> bool:
@@ -150,6 +185,7 @@ class Client:
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
                 read_bufsize=1 << 20,
+                response_class=Answered,
             )
         return self.session
 
@@ -196,7 +232,7 @@ def _socks_connector(proxy: str) -> aiohttp.BaseConnector:
     return made
 
 
-def _accepted(response: aiohttp.ClientResponse) -> aiohttp.ClientResponse:
+def _accepted(response: Answered) -> Answered:
     """The answer itself, or the Failure that its status means."""
     if response.status in (200, 206, 416):
         return response

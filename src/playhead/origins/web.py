@@ -15,13 +15,13 @@ from datetime import UTC, datetime, timedelta
 from os import fsencode
 from urllib.parse import quote, unquote_to_bytes
 
-import aiohttp
 from yarl import URL
 
 from playhead.blob import Blob, Pieces, identity
 from playhead.errors import Changed, Damaged, Malformed, NotFound, Unavailable, Unsized
+from playhead.limits import Limits
 from playhead.origins import index
-from playhead.origins.fetch import Access, Client, date, shown, translated
+from playhead.origins.fetch import Access, Answered, Client, date, shown, translated
 from playhead.tree import Ask, Entries, Entry, Tree, segments
 
 PATIENCE = 5.0  # seconds for which an answer waits for the stream that it was asked for
@@ -36,7 +36,7 @@ _UNSATISFIED = re.compile(r"bytes\s+\*/(\d{1,18})", re.IGNORECASE)
 class _Answer:
     """A checked answer: the bytes [start, stop) of a file of `size` bytes, not read yet."""
 
-    response: aiohttp.ClientResponse
+    response: Answered
     start: int
     stop: int | None
     size: int | None
@@ -88,6 +88,7 @@ class _Answer:
                         if self.response.content.at_eof():
                             break
                         continue
+                    self.response.came(len(chunk))
                     begin, at = at, at + len(chunk)
                     if at <= start:
                         continue
@@ -131,8 +132,8 @@ class WebBlob(Blob):
 class WebTree(Tree):
     """The folder behind a URL that ends in "/", else a tree of the one file that the URL names."""
 
-    def __init__(self, url: str, access: Access = Access()) -> None:
-        self.client = Client(url, access)
+    def __init__(self, url: str, access: Access = Access(), limits: Limits | None = None) -> None:
+        self.client = Client(url, access, limits)
         self.base = self.client.base
         self.single = None if self.base.raw_path.endswith("/") else _last(self.base)
         self.parked: set[_Answer] = set()
@@ -244,11 +245,11 @@ class WebTree(Tree):
     async def _ask(self, url: URL, ask: Ask | None) -> _Answer:
         """A checked answer to a GET of what is asked (None: without a range)."""
         wanted = _range_header(ask) if ask else None
-        response = await self.client.get(url, {"Range": wanted} if wanted else {})
+        response = await self.client.get(url, {"Range": wanted} if wanted else {}, ask.why if ask else 0)
         try:
             if response.status == 416 and ask and (ask.start, ask.stop) != (0, 0):
                 response.close()
-                return await self._ask(url, Ask(0, 0))
+                return await self._ask(url, Ask(0, 0, ask.why))
             return _checked(response, ask)
         except BaseException:
             response.close()
@@ -282,7 +283,7 @@ def _range_header(ask: Ask) -> str:
     return f"bytes={ask.start}-{max(ask.start, ask.stop - 1)}"
 
 
-def _checked(response: aiohttp.ClientResponse, ask: Ask | None) -> _Answer:
+def _checked(response: Answered, ask: Ask | None) -> _Answer:
     """What an answer to `ask` holds. Raises Damaged where it cannot be what was asked for."""
     headers, name = response.headers, shown(response.url)
     if headers.get("Content-Encoding", "identity").lower() != "identity":
@@ -313,7 +314,7 @@ def _checked(response: aiohttp.ClientResponse, ask: Ask | None) -> _Answer:
     return _Answer(response, start, stop, size, validator)
 
 
-def _unknown_total(response: aiohttp.ClientResponse, start: int, validator: str | None) -> _Answer:
+def _unknown_total(response: Answered, start: int, validator: str | None) -> _Answer:
     if start:
         raise Unsized(f"{shown(response.url)} does not say how long it is")
     return _Answer(response, NEAR + 1, None, None, validator)  # not to be taken: flow() asks again, without a range
@@ -326,9 +327,10 @@ def _expected(ask: Ask, size: int) -> tuple[int, int]:
     return ask.start, min(stop, size)
 
 
-async def _bounded(response: aiohttp.ClientResponse) -> bytes:
+async def _bounded(response: Answered) -> bytes:
     page = bytearray()
     async for chunk in response.content.iter_any():
+        response.came(len(chunk))
         page += chunk
         if len(page) > INDEX:
             raise Damaged(f"{shown(response.url)}: the index page is larger than {INDEX // 1_000_000} MB")

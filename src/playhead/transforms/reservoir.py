@@ -1,0 +1,736 @@
+"""Blocks kept on disk once read: per file a sparse data file and a journal; quota, eviction, pins.
+
+A block is claimed, room for it is reserved, its bytes are written, its record is appended: then it is here. So the
+quota holds at every moment, and after a kill a block is here only if its record is. Blocks that a journal of an
+earlier run names are unsure until their CRC was compared once; a bad one is dropped and fetched again.
+
+Eviction takes runs of 1 MiB, those touched once before those touched again later (so a long read flushes nothing
+that is listened to), the oldest first; never a pinned one, nor one that a lease is on: whoever sends a span of the
+data file holds a lease. A block is called dropped in the journal before its bytes are punched out, and is filled
+again only afterwards, for sent pages are queued by the kernel and not copied. Where holes cannot be punched, whole
+files go.
+
+A disk that is full or fails ends the keeping for that write, and for a minute; never the stream. One process has the
+folder (a lock); all methods may be called from any thread.
+"""
+
+import ctypes
+import errno
+import fcntl
+import logging
+import os
+import resource
+import threading
+import time
+from array import array
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import blake2b
+from weakref import WeakValueDictionary
+
+from playhead.blob import FileSpan
+from playhead.errors import Busy, Full
+from playhead.transforms import journal
+from playhead.transforms.journal import BLOCK, PER_RUN, RUN
+
+LEASE = 16 << 20  # bytes of the longest span given
+AGAIN = 2.0  # seconds after which a touch is another one, by which a run shows that it is wanted
+PROTECTED = 0.8  # of the quota: what runs that were touched again may fill before they compete by age alone
+PINNED = 0.5  # of the quota: what pins may hold
+BATCH = 32 << 20  # bytes that one eviction frees at least, where the quota is large
+SOUND = 1.0  # seconds for which a data file is believed to be the one in the folder
+PAUSE = 60.0  # seconds without writing after the disk failed
+DIRECT = 4096  # alignment of unbuffered writes
+LARGEST = 256 << 30  # bytes of a file beyond which nothing of it is kept (its states would take much memory)
+OVERHEAD = 8 << 10  # bytes that an empty data file and a new journal take
+
+MISSING, KEPT, UNSURE, CLAIMED, GOING = range(5)  # states of a block in memory
+
+log = logging.getLogger("playhead.cache")
+
+
+class DataFile:
+    """An open data file, closed when nobody holds it any more."""
+
+    __slots__ = ("fd", "path")
+
+    def __init__(self, path: str, size: int, *, create: bool) -> None:
+        self.path = path
+        self.fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_CREAT if create else 0), 0o600)
+        if os.fstat(self.fd).st_size < size:
+            os.ftruncate(self.fd, size)
+
+    def fileno(self) -> int:
+        return self.fd
+
+    def __del__(self) -> None:
+        if hasattr(self, "fd"):
+            os.close(self.fd)
+
+
+class Lease:
+    """A data file as a span names it; while it lives, nothing of its runs is evicted."""
+
+    __slots__ = ("_fd", "_file", "_kept", "_over", "_runs")
+
+    def __init__(self, kept: "Kept", file: DataFile, runs: range, over: "deque[tuple[array[int], range]]") -> None:
+        self._kept, self._file, self._runs, self._fd, self._over = kept, file, runs, file.fd, over
+        for run in runs:
+            kept.leases[run] += 1
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def __del__(self) -> None:
+        self._over.append((self._kept.leases, self._runs))  # counted down by whoever next has the lock
+
+
+class Kept:
+    """What is here of one file: the state of each block, and of each run when it was touched."""
+
+    def __init__(self, folder: str, tag: str, size: int, name: str) -> None:
+        self.tag, self.size, self.name = tag, size, name
+        self.key = key_of(tag)
+        self.path = os.path.join(folder, self.key)
+        self.file: DataFile | None = None
+        self.begun = False  # is there a journal?
+        self.checked = 0.0
+        self.records = 0
+        self.seed = journal.seed(tag, size, name)
+        blocks, runs = journal.blocks_of(size), journal.runs_of(size)
+        self.states = bytearray(blocks)
+        self.crcs = array("I", bytes(4 * blocks))
+        self.touched = array("d", bytes(8 * runs))  # by the wall clock, for it outlives a run of ours
+        self.wanted = bytearray(runs)  # touched again later
+        self.pinned = bytearray(runs)
+        self.leases = array("i", bytes(4 * runs))
+
+    def here(self, start: int, stop: int) -> int:
+        """How many bytes from `start` on, up to `stop`, are kept and known to be right."""
+        return self._extent(start, stop, b"\x01")
+
+    def held(self, start: int, stop: int) -> int:
+        """The same with those whose CRC was not compared yet."""
+        return self._extent(start, stop, b"\x01\x02")
+
+    def _extent(self, start: int, stop: int, which: bytes) -> int:
+        first = start // BLOCK
+        states = self.states[first : -(-stop // BLOCK)]
+        count = len(states) - len(states.lstrip(which))
+        return max(0, min(stop, (first + count) * BLOCK) - start)
+
+    def bytes_in(self, run: int) -> int:
+        """Bytes of a run that are on disk."""
+        states = self.states[run * PER_RUN : (run + 1) * PER_RUN]
+        return BLOCK * (len(states) - states.count(MISSING) - states.count(CLAIMED))
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the whole that are on disk, counted in blocks."""
+        return BLOCK * (self.states.count(KEPT) + self.states.count(UNSURE))
+
+
+def key_of(tag: str) -> str:
+    """The name that a file's blocks have in the folder."""
+    return blake2b(tag.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The reservoir in numbers, of bytes and blocks."""
+
+    size: int
+    used: int
+    files: int
+    pinned: int
+    written: int
+    evicted: int
+    bad: int
+
+
+class Reservoir:
+    """The folder of kept blocks. Raises Busy where another process has it, OSError where it cannot be used.
+
+    `size`: bytes that it may take on disk. `free`: bytes of the disk that are left to others.
+    """
+
+    def __init__(self, folder: str, size: int, free: int = 0) -> None:
+        self.folder, self.size, self.free = folder, size, free
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        self.lock_file = _locked(os.path.join(folder, "lock"))
+        self.lock = threading.Lock()  # held for moments: the loop takes it too
+        self.loading, self.journals = threading.Lock(), threading.Lock()  # held while a journal is read, or written
+        self.known: WeakValueDictionary[str, Kept] = WeakValueDictionary()
+        self.files: dict[str, Kept] = {}  # those that something is kept of
+        self.open: OrderedDict[str, Kept] = OrderedDict()  # those whose data file is open
+        self.most_open = max(16, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
+        self.over: deque[tuple[array[int], range]] = deque()  # leases that ended
+        self.waiting: dict[str, tuple[int, float]] = {}  # key -> bytes, last use: files of earlier runs, not read yet
+        self.used = self.written = self.evicted = self.bad = 0  # bytes; blocks
+        self.pause_until = 0.0
+        self.said: set[str] = set()
+        self.punches = True
+        self.room_until, self.room = 0.0, 0  # what the disk had to spare when it was last asked
+        self._find()
+
+    def close(self) -> None:
+        """Give the folder up; the times of last use are left for the next run."""
+        for kept in list(self.files.values()):
+            if kept.begun and kept.touched:
+                with suppress(OSError):
+                    os.utime(f"{kept.path}.journal", (time.time(), max(kept.touched)))
+        os.close(self.lock_file)
+
+    # ── files ──
+
+    def _find(self) -> None:
+        with os.scandir(self.folder) as scan:
+            names = {item.name: item.stat(follow_symlinks=False) for item in scan if item.name != "lock"}
+        for name, info in names.items():
+            key, _, kind = name.partition(".")
+            if kind == "journal" and len(key) == 32:
+                data = names.get(f"{key}.data")
+                size = OVERHEAD + (data.st_blocks * 512 if data else 0) + info.st_size
+                self.waiting[key] = size, info.st_mtime
+            elif kind == "data" and f"{key}.journal" not in names:
+                _remove(os.path.join(self.folder, name))  # its journal was never begun, or is gone
+        self.used = sum(size for size, _ in self.waiting.values())
+
+    def kept(self, tag: str, size: int, name: str = "") -> Kept | None:
+        """What is here of the file with a tag (blocks: it may read a journal); None: it is too large to keep."""
+        if size > LARGEST:
+            return None
+        key = key_of(tag)
+        with self.loading:
+            found = self.known.get(key) or self._loaded(key)
+            if found is None or found.size != size or found.tag != tag:
+                if found is not None:  # a promise was broken, by whoever made the tag
+                    self._forget(found)
+                found = Kept(self.folder, tag, size, name)
+            self.known[key] = found
+        if found.file is None and found.begun:
+            self._open(found)
+        return found
+
+    def _loaded(self, key: str) -> Kept | None:
+        """A file of an earlier run, from its journal; what cannot be used of it is removed, what is foreign is left."""
+        if key not in self.waiting:
+            return None
+        used, last = self.waiting[key]
+        path = os.path.join(self.folder, key)
+        try:
+            with open(f"{path}.journal", "rb") as file:
+                contents = journal.read(file.read())
+            if key_of(contents.tag) != key or contents.size > LARGEST:
+                raise journal.Torn
+            os.truncate(f"{path}.journal", contents.length)
+        except journal.Foreign:
+            del self.waiting[key]  # its bytes count, and stay
+            return None
+        except (OSError, journal.Torn, UnicodeError):
+            del self.waiting[key]
+            for ending in ("data", "journal"):
+                _remove(f"{path}.{ending}")
+            with self.lock:
+                self.used -= used
+            return None
+        kept = Kept(self.folder, contents.tag, contents.size, contents.name)
+        kept.begun, kept.records = True, contents.records
+        for block, crc in contents.blocks.items():
+            kept.states[block], kept.crcs[block] = UNSURE, crc
+        for run in range(len(kept.touched)):
+            kept.touched[run] = last
+        for run in contents.pinned:
+            kept.pinned[run] = 1
+        with self.lock:
+            self.used += kept.bytes + _beside(kept) - used
+            self.files[key] = self.known[key] = kept
+            del self.waiting[key]
+        return kept
+
+    def _open(self, kept: Kept) -> None:
+        try:
+            self._opened(kept, DataFile(f"{kept.path}.data", _on_disk(kept.size), create=False))
+        except OSError:
+            self._forget(kept)
+
+    def _opened(self, kept: Kept, file: DataFile) -> DataFile:
+        """The data file is open now; so many as may be, those used longest ago are closed."""
+        with self.lock:
+            kept.file, kept.checked = file, time.monotonic()
+            self.open[kept.key] = kept
+            self.open.move_to_end(kept.key)
+            while len(self.open) > self.most_open:
+                self.open.popitem(last=False)[1].file = None
+        return file
+
+    def _forget(self, kept: Kept) -> int:
+        """Nothing of this file is here any more (its files are gone, or not to be believed); the bytes freed."""
+        with self.lock:
+            freed = kept.bytes + _beside(kept)
+            self.used -= freed
+            for block, state in enumerate(kept.states):
+                if state in (KEPT, UNSURE):
+                    kept.states[block] = MISSING
+            kept.begun, kept.records, kept.file = False, 0, None
+            self.open.pop(kept.key, None)
+            self.files.pop(kept.key, None)
+            for ending in ("data", "journal"):
+                _remove(f"{kept.path}.{ending}")
+        return freed
+
+    def _sound(self, kept: Kept) -> bool:
+        """Is the open data file still the one in the folder, and as long as it must be? Looked at once a second."""
+        now = time.monotonic()
+        if kept.file is None or now - kept.checked < SOUND:
+            return kept.file is not None
+        kept.checked = now
+        try:
+            info = os.fstat(kept.file.fd)
+        except OSError:
+            return False
+        return info.st_nlink > 0 and info.st_size >= _on_disk(kept.size)
+
+    # ── reading ──
+
+    def lease(self, kept: Kept, start: int, stop: int, *, touch: bool = True) -> FileSpan | None:
+        """The longest span from `start` on, up to `stop`, that can be given now; None: there is none.
+
+        Where the data file is not open, or is not the one in the folder any more, `kept` opens it or begins anew.
+        """
+        stop = min(stop, start + LEASE)
+        with self.lock:
+            length = kept.here(start, stop)
+            if not length or kept.file is None:
+                return None
+            if sound := self._sound(kept):
+                runs = range(start // RUN, (start + length - 1) // RUN + 1)
+                lease = self._leased(kept, runs)
+        if not sound:
+            self._forget(kept)
+            self._say("files of the cache were removed or cut; what they held is fetched again")
+            return None
+        if touch:
+            now = time.time()
+            for run in runs:
+                if now - kept.touched[run] > AGAIN:
+                    kept.wanted[run] = 1
+                    kept.touched[run] = now
+        return FileSpan(lease, start, length)
+
+    def _leased(self, kept: Kept, runs: range) -> Lease:
+        assert kept.file is not None
+        self._settle()
+        return Lease(kept, kept.file, runs, self.over)
+
+    def _settle(self) -> None:
+        """Count down the leases that ended."""
+        while self.over:
+            leases, runs = self.over.popleft()
+            for run in runs:
+                leases[run] -= 1
+
+    def check(self, kept: Kept, start: int, stop: int) -> None:
+        """Compare the CRC of each unsure block in [start, stop); bad ones are dropped (blocks: it reads)."""
+        for first, last in list(_groups(kept.states, start // BLOCK, -(-stop // BLOCK), UNSURE)):
+            self._compare(kept, first, last)
+
+    def _compare(self, kept: Kept, first: int, last: int) -> int:
+        """Compare the blocks [first, last) of a run or two; returns how many were bad."""
+        with self.lock:
+            if kept.file is None:
+                return 0
+            lease = self._leased(kept, range(first // PER_RUN, (last - 1) // PER_RUN + 1))
+        try:
+            data = os.pread(lease.fileno(), min(kept.size, last * BLOCK) - first * BLOCK, first * BLOCK)
+        except OSError as error:
+            self._trouble(error)
+            data = b""
+        del lease
+        found = dict(zip(range(first, last), journal.crcs(memoryview(data)), strict=False))
+        bad = []
+        with self.lock:
+            self._settle()
+            for block in range(first, last):
+                if kept.states[block] not in (UNSURE, KEPT):
+                    continue
+                if found.get(block) == kept.crcs[block]:
+                    kept.states[block] = KEPT
+                elif kept.leases[block // PER_RUN]:
+                    kept.states[block] = UNSURE  # somebody is being sent it: it goes when it is next asked for
+                else:
+                    kept.states[block] = GOING
+                    bad.append(block)
+            self.bad += len(bad)
+        if bad:
+            self._say("blocks of the cache were damaged; they are fetched again")
+            self._punch(kept, bad)
+        return len(bad)
+
+    # ── writing ──
+
+    def write(self, kept: Kept, start: int, data: memoryview, *, cold: bool = False, direct: bool = False) -> bool:
+        """Keep bytes that begin at a block and end at one, or at the file's end; False: they are not kept.
+
+        `cold`: nobody listens to them (a copy, a scan); they go first. `direct`: past the page cache, for which
+        `data` must lie in memory from `aligned`.
+        """
+        if time.monotonic() < self.pause_until or not data:
+            return False
+        first, last, done = start // BLOCK, -(-(start + len(data)) // BLOCK), True
+        for a, b in list(_groups(kept.states, first, last, MISSING)):
+            part = data[(a - first) * BLOCK : (b - first) * BLOCK]
+            done = self._write(kept, range(a, b), part, cold, direct) and done
+        return done
+
+    def _write(self, kept: Kept, blocks: range, data: memoryview, cold: bool, direct: bool) -> bool:
+        if not self._claimed(kept, blocks):
+            return False
+        need, reserved = len(blocks) * (BLOCK + 16) + OVERHEAD * (not kept.begun), False
+        try:
+            self._reserve(need)
+            reserved = True
+            file = self._file_of(kept)
+            _pwrite(file, data, blocks.start * BLOCK, direct)
+            crcs = journal.crcs(data)
+            self._record(kept, [(block, crc, journal.HERE) for block, crc in zip(blocks, crcs, strict=True)])
+        except (Full, OSError) as error:
+            self._unclaim(kept, blocks, need * reserved)
+            if isinstance(error, OSError):
+                self._trouble(error)
+            else:
+                self._say(str(error))
+            return False
+        return self._are_here(kept, blocks, crcs, file, 0.0 if cold else time.time())
+
+    def _claimed(self, kept: Kept, blocks: range) -> bool:
+        with self.lock:
+            if any(kept.states[blocks.start : blocks.stop]):
+                return False
+            kept.states[blocks.start : blocks.stop] = bytes([CLAIMED]) * len(blocks)
+            return True
+
+    def _unclaim(self, kept: Kept, blocks: range, reserved: int) -> None:
+        self._hole(kept, blocks.start * BLOCK, len(blocks) * BLOCK)
+        with self.lock:
+            self.used -= reserved
+            kept.states[blocks.start : blocks.stop] = bytes([MISSING]) * len(blocks)
+
+    def _are_here(self, kept: Kept, blocks: range, crcs: "array[int]", file: DataFile, now: float) -> bool:
+        with self.lock:
+            written = kept.begun and os.fstat(file.fd).st_nlink > 0
+            kept.crcs[blocks.start : blocks.stop] = crcs
+            kept.states[blocks.start : blocks.stop] = bytes([KEPT if written else MISSING]) * len(blocks)
+            if not written:  # the file was forgotten meanwhile
+                self.used -= len(blocks) * BLOCK
+                return False
+            self.files[kept.key] = kept
+            self.written += len(blocks)
+            for run in range(blocks.start // PER_RUN, (blocks.stop - 1) // PER_RUN + 1):
+                kept.touched[run] = now
+        return True
+
+    def _file_of(self, kept: Kept) -> DataFile:
+        """The data file to write to, made where it is not there."""
+        with self.lock:
+            file, sound = kept.file, self._sound(kept)
+        if file is not None and sound:
+            return file
+        if file is not None:
+            self._forget(kept)
+        os.makedirs(self.folder, mode=0o700, exist_ok=True)
+        return self._opened(kept, DataFile(f"{kept.path}.data", _on_disk(kept.size), create=True))
+
+    def _record(self, kept: Kept, entries: list[tuple[int, int, int]]) -> None:
+        data = journal.records(kept.seed, entries)
+        with self.journals:
+            begin = b"" if kept.begun else journal.header(kept.tag, kept.size, kept.name)
+            journal.append(f"{kept.path}.journal", begin + data)
+            kept.begun = True
+            kept.records += len(entries)
+            if kept.records > 4 * len(kept.states) + 1024:
+                self._rewrite(kept)
+
+    def _rewrite(self, kept: Kept) -> None:
+        """A journal that has grown long is written anew."""
+        entries = [(at, kept.crcs[at], journal.HERE) for at, state in enumerate(kept.states) if state in (KEPT, UNSURE)]
+        entries += [(run * PER_RUN, 0, journal.PINNED) for run, pinned in enumerate(kept.pinned) if pinned]
+        new = f"{kept.path}.new"
+        with open(new, "wb", opener=_private) as file:
+            file.write(journal.header(kept.tag, kept.size, kept.name) + journal.records(kept.seed, entries))
+        os.replace(new, f"{kept.path}.journal")
+        with self.lock:
+            self.used -= 16 * (kept.records - len(entries))
+        kept.records = len(entries)
+
+    def _trouble(self, error: OSError) -> None:
+        """The disk is full or fails: keep nothing for a while."""
+        self.pause_until = time.monotonic() + PAUSE
+        self._say(f"the cache cannot be used now: {os.strerror(error.errno or errno.EIO).lower()}; going on without it")
+
+    def _say(self, line: str) -> None:
+        """Once a line, until things went well for a while."""
+        if line not in self.said:
+            self.said.add(line)
+            log.warning("%s", line)
+            timer = threading.Timer(10 * PAUSE, self.said.discard, [line])
+            timer.daemon = True
+            timer.start()
+
+    # ── room ──
+
+    def _reserve(self, need: int) -> None:
+        """Count `need` bytes as used, after as many have been made free. Raises Full where that cannot be."""
+        for _ in range(8):
+            with self.lock:
+                limit = min(self.size, self.used + self._spare())
+                if self.used + need <= limit:
+                    self.used += need
+                    self.room -= need
+                    return
+                short = self.used + need - limit
+            if not self._evict(max(short, min(BATCH, self.size // 16))):
+                break
+        raise Full("the cache is full of what is pinned or being sent; going on without keeping")
+
+    def _spare(self) -> int:
+        """Bytes that the disk has to spare beyond what is left to others; asked anew twice a second."""
+        now = time.monotonic()
+        if now >= self.room_until:
+            info = os.statvfs(self.folder)
+            self.room, self.room_until = info.f_bavail * info.f_frsize - self.free, now + 0.5
+        return self.room
+
+    def _evict(self, need: int) -> int:
+        """Free at least `need` bytes, if that can be; returns how many."""
+        freed = 0
+        for _, key, run in self._oldest():
+            if freed >= need:
+                break
+            kept = self.files.get(key)
+            if run is None:  # of an earlier run of ours: it goes whole
+                with self.loading:
+                    kept = self._loaded(key)
+            if kept is not None:
+                freed += self._drop(kept, range(len(kept.touched)) if run is None else [run])
+        self.room_until = 0.0
+        return freed
+
+    def _oldest(self) -> list[tuple[tuple[int, float], str, int | None]]:
+        """What may go, as (touched again, touched when), key and run; what should go first is first."""
+        found: list[tuple[tuple[int, float], str, int | None]] = []
+        again = 0
+        with self.lock:
+            for key, kept in self.files.items():
+                for run, touched in enumerate(kept.touched):
+                    if size := kept.bytes_in(run):
+                        again += size * kept.wanted[run]
+                        found.append(((kept.wanted[run], touched), key, run))
+            found += [((0, last), key, None) for key, (_, last) in self.waiting.items()]
+        if again > PROTECTED * self.size:
+            found = [((0, age[1]), key, run) for age, key, run in found]
+        return sorted(found, key=lambda item: item[0])
+
+    def _drop(self, kept: Kept, runs: Iterable[int]) -> int:
+        """Evict runs, but those pinned or under a lease; returns the bytes freed."""
+        with self.lock:
+            self._settle()
+            free = [run for run in runs if not kept.pinned[run] and not kept.leases[run]]
+            going = [
+                block
+                for run in free
+                for block in range(run * PER_RUN, min((run + 1) * PER_RUN, len(kept.states)))
+                if kept.states[block] in (KEPT, UNSURE)
+            ]
+            whole = len(going) * BLOCK == kept.bytes and not any(kept.leases) and not any(kept.pinned)
+            whole = whole and CLAIMED not in kept.states and GOING not in kept.states
+            self.evicted += len(going)
+            if not whole:
+                if not self.punches:
+                    return 0
+                for block in going:
+                    kept.states[block] = GOING
+        return self._forget(kept) if whole else self._punch(kept, going)
+
+    def _punch(self, kept: Kept, going: list[int]) -> int:
+        """Record that blocks are dropped, then take their bytes off the disk; returns how many bytes."""
+        if not going:
+            return 0
+        try:
+            self._record(kept, [(block, 0, journal.DROPPED) for block in going])
+        except OSError as error:
+            self._trouble(error)  # their bytes still go: by its CRC nobody believes a hole
+        for first, last in _ranges(going):
+            self._hole(kept, first * BLOCK, (last - first) * BLOCK)
+        with self.lock:
+            for block in going:
+                kept.states[block] = MISSING
+            self.used += (16 - BLOCK) * len(going)
+        return (BLOCK - 16) * len(going)
+
+    def _hole(self, kept: Kept, start: int, length: int) -> None:
+        if kept.file is None:
+            return
+        try:
+            _punched(kept.file.fd, start, length)
+        except OSError as error:
+            if error.errno in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
+                self.punches = False
+            else:
+                self._trouble(error)
+
+    # ── what people ask for ──
+
+    def pin(self, kept: Kept, start: int, stop: int, *, on: bool = True) -> None:
+        """Hold (or no longer) the runs of [start, stop) that are kept. Raises Full beyond half of the quota."""
+        runs = range(start // RUN, -(-stop // RUN)) if start < stop else range(0)
+        if on and self.pinned() + (stop - start) > PINNED * self.size:
+            raise Full(f"pins may hold half of the cache's {self.size:,} bytes, and that is used up")
+        for run in runs:
+            kept.pinned[run] = on
+        if kept.begun:
+            self._record(kept, [(run * PER_RUN, 0, journal.PINNED if on else journal.UNPINNED) for run in runs])
+
+    def pinned(self) -> int:
+        """Bytes that pins hold."""
+        return sum(kept.bytes_in(run) for kept in self.all() for run, pinned in enumerate(kept.pinned) if pinned)
+
+    def all(self) -> list[Kept]:
+        """Every file that something is kept of (blocks: it reads journals)."""
+        with self.loading:
+            for key in list(self.waiting):
+                self._loaded(key)
+        with self.lock:
+            return list(self.files.values())
+
+    def verify(self, told: Callable[[Kept, int], None] = lambda kept, bad: None) -> int:
+        """Compare everything with its CRC; bad blocks are dropped. Returns how many there were."""
+        total = 0
+        for kept in self.all():
+            if kept.file is None:
+                self._open(kept)
+            bad = sum(self._compare(kept, first, last) for first, last in _in_runs(len(kept.states)))
+            told(kept, bad)
+            total += bad
+        return total
+
+    def clear(self, kept: Kept | None = None) -> int:
+        """Drop all that is kept of a file, or of every file, pinned or not, but what is being sent; the bytes freed."""
+        freed = 0
+        for one in [kept] if kept else self.all():
+            self.pin(one, 0, one.size, on=False)
+            freed += self._drop(one, range(len(one.touched)))
+        return freed
+
+    def summary(self) -> Summary:
+        """The reservoir in numbers."""
+        with self.lock:
+            files = list(self.files.values())
+            pinned = sum(kept.bytes_in(run) for kept in files for run, held in enumerate(kept.pinned) if held)
+            count = len(files) + len(self.waiting)
+            return Summary(self.size, self.used, count, pinned, self.written, self.evicted, self.bad)
+
+
+# ── the system ──
+
+
+def aligned(size: int) -> memoryview:
+    """New memory of whole blocks, aligned so that it can be written unbuffered."""
+    size = journal.blocks_of(size) * BLOCK
+    memory = bytearray(size + DIRECT)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    skip = -address % DIRECT
+    return memoryview(memory)[skip : skip + size]
+
+
+def _pwrite(file: DataFile, data: memoryview, at: int, direct: bool) -> None:
+    """Write all of it: past the page cache where that is wanted and can be, for fresh pages cost more than the disk."""
+    if direct and len(data) % DIRECT == 0 and _unbuffered(file, data, at):
+        return
+    while data:
+        count = os.pwrite(file.fd, data, at)
+        data, at = data[count:], at + count
+
+
+def _unbuffered(file: DataFile, data: memoryview, at: int) -> bool:
+    """Write past the page cache; False where the system does not do that for this file."""
+    if not hasattr(os, "O_DIRECT"):
+        return False
+    try:
+        fd = os.open(file.path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_DIRECT)
+    except OSError:
+        return False
+    try:
+        return os.pwrite(fd, data, at) == len(data)
+    except OSError as error:
+        if error.errno == errno.EINVAL:
+            return False
+        raise
+    finally:
+        os.close(fd)
+
+
+def _beside(kept: Kept) -> int:
+    """Bytes that a file takes on disk beside those of its blocks."""
+    return OVERHEAD + 16 * kept.records if kept.begun else 0
+
+
+def _on_disk(size: int) -> int:
+    return journal.blocks_of(size) * BLOCK
+
+
+def _groups(states: bytearray, first: int, last: int, wanted: int) -> Iterator[tuple[int, int]]:
+    """The longest ranges of blocks in [first, last) with a state."""
+    yield from _ranges([block for block in range(first, min(last, len(states))) if states[block] == wanted])
+
+
+def _ranges(blocks: list[int]) -> Iterator[tuple[int, int]]:
+    first = 0
+    for at in range(1, len(blocks) + 1):
+        if at == len(blocks) or blocks[at] != blocks[at - 1] + 1:
+            yield blocks[first], blocks[at - 1] + 1
+            first = at
+
+
+def _in_runs(blocks: int) -> Iterator[tuple[int, int]]:
+    for first in range(0, blocks, PER_RUN):
+        yield first, min(first + PER_RUN, blocks)
+
+
+def _locked(path: str) -> int:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(fd)
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES, errno.EAGAIN):
+            raise Busy("another process has the folder of the cache") from error
+        raise
+    return fd
+
+
+def _remove(path: str) -> None:
+    with suppress(OSError):
+        os.unlink(path)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+
+_KEEP_SIZE, _PUNCH_HOLE = 1, 2
+
+
+def _punched(fd: int, start: int, length: int) -> None:
+    """Give the disk back what a range of a file takes; it then reads as zeros. Raises OSError."""
+    if not hasattr(_libc, "fallocate64"):
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+    mode, offset, count = ctypes.c_int(_KEEP_SIZE | _PUNCH_HOLE), ctypes.c_int64(start), ctypes.c_int64(length)
+    if _libc.fallocate64(fd, mode, offset, count) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
