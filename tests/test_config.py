@@ -238,7 +238,7 @@ async def test_a_relative_root_is_meant_from_where_the_configuration_lies(tmp_pa
 
 
 def sent(config: TreeConfig, folder: Path) -> dict[str, str]:
-    tree = assemble.tree_of(config, folder)
+    tree = assemble.tree_of(config, folder).tree.tree  # type: ignore[attr-defined]
     assert isinstance(tree, WebTree)
     return tree.client.headers
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from playhead import cli
-from playhead.config import Config, LogConfig, TreeConfig
+from playhead.config import Config, LogConfig, ReservoirConfig, TreeConfig
 
 ROOT = Path(__file__).parent.parent
 
@@ -35,7 +35,7 @@ def _options() -> list[tuple[str, str]]:
 
 
 def _keys() -> list[tuple[str, str]]:
-    kinds = {"": Config, "tree.NAME": TreeConfig, "log": LogConfig}
+    kinds = {"": Config, "tree.NAME": TreeConfig, "log": LogConfig, "reservoir": ReservoirConfig}
     keys = [(table, known.name) for table, kind in kinds.items() for known in fields(kind)]
     return [pair for pair in keys if pair != ("", "folder")]  # which is where the file lies, and no key
 

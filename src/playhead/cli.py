@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from playhead.works import Works
 
 SOURCE = 'a folder, a file, a URL (ending in "/": a folder), or NAME:path with a tree of the configuration'
+CACHE = ("show", "verify", "clear", "pin", "unpin", "warm")
 CODES = """exit codes:
   0 all went well     3 not found    6 damaged                         9 some of several failed
   1 a bug of ours     4 denied       7 unavailable: try again later  130 interrupted
@@ -55,6 +56,10 @@ def parser() -> argparse.ArgumentParser:
     cat.add_argument("source", metavar="SOURCE", help=SOURCE)
     cat.add_argument("--offset", type=_count, default=0, metavar="N", help="leave out the first N bytes")
     cat.add_argument("--length", type=_count, metavar="N", help="write N bytes at most")
+
+    cache = _command(commands, "cache", "show what is kept on this disk; verify, clear, pin or warm it", _cache)
+    cache.add_argument("doing", nargs="?", default="show", choices=CACHE, metavar="|".join(CACHE), help="default: show")
+    cache.add_argument("source", nargs="?", metavar="SOURCE", help="what to pin, unpin or warm: " + SOURCE)
 
     _command(commands, "doctor", "look for what is missing or wrong, and say what to do", _doctor)
     return top
@@ -291,6 +296,21 @@ def _source(options: argparse.Namespace) -> "tuple[Tree, str]":
     from playhead import assemble
 
     return assemble.source(options.source, options.config)
+
+
+# ── cache ──
+
+
+async def _cache(options: argparse.Namespace) -> int:
+    from playhead import keeping
+
+    doing, source = options.doing, options.source
+    if (doing in ("pin", "unpin", "warm")) != (source is not None):
+        raise Malformed(f"`playhead cache {doing}` takes {'no SOURCE' if source else 'a SOURCE'}")
+    if doing in ("pin", "unpin", "warm"):
+        return await keeping.warm(source, options.config, pin={"pin": True, "unpin": False, "warm": None}[doing])
+    act = {"show": keeping.show, "verify": keeping.verify, "clear": keeping.clear}[doing]
+    return await asyncio.to_thread(act, options.config)
 
 
 # ── doctor ──

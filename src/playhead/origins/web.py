@@ -219,14 +219,17 @@ class WebTree(Tree):
         return answer
 
     def _tag(self, path: str, answer: _Answer) -> str | None:
-        """By a strong ETag; else by Last-Modified where that is strong (RFC 9110, 8.8.2.2); else none."""
-        headers, base = answer.response.headers, f"{self.base} {self.client.access.fingerprint}"
+        """By a strong ETag; else by Last-Modified where that is strong (RFC 9110, 8.8.2.2); else none.
+
+        Of the whole URL, so that a file is the same whichever folder above it the tree begins at.
+        """
+        headers, place = answer.response.headers, f"{self._url(path)} {self.client.access.fingerprint}"
         etag = headers.get("ETag", "")
         if etag.startswith('"'):
-            return identity("v", base, path, etag)
+            return identity("v", place, etag)
         modified, now = date(headers.get("Last-Modified")), date(headers.get("Date")) or datetime.now(UTC)
         if modified and now - modified >= timedelta(seconds=60):
-            return identity("m", base, path, headers["Last-Modified"], answer.size)
+            return identity("m", place, headers["Last-Modified"], answer.size)
         return None
 
     # ── asking ──

@@ -31,6 +31,7 @@ AHEAD = 20.0  # seconds of a reader's own pace that are read ahead of it
 LEAST, MOST = 1 << 20, 32 << 20  # bytes that are read ahead, at least and at most
 LONG = 8 << 20  # bytes of a fill that goes past the page cache
 NEAR = 1 << 20  # bytes that a reader waits for a fill to come, rather than begin its own
+LATELY = 1024  # files whose state stays in memory
 STUCK = 30.0  # seconds to wait for memory
 
 
@@ -40,6 +41,7 @@ class Cache:
     def __init__(self, reservoir: Reservoir | None = None, memory: int = 256 << 20) -> None:
         self.reservoir, self.memory = reservoir, max(memory, 4 * RUN)
         self.files: WeakValueDictionary[str, File] = WeakValueDictionary()
+        self.lately: OrderedDict[File, None] = OrderedDict()  # not forgotten though nobody reads them now
         self.ring: OrderedDict[Buffer, File] = OrderedDict()  # buffers that nobody is writing to, oldest first
         self.held = 0  # bytes of all buffers
         self.fetched = 0  # bytes that came from upstream
@@ -57,6 +59,10 @@ class Cache:
         if found is None or found.size != blob.size:
             found = self.files[blob.tag] = File(self, blob, kept)
         found.source = blob
+        self.lately[found] = None
+        self.lately.move_to_end(found)
+        while len(self.lately) > LATELY:
+            self.lately.popitem(last=False)
         return found
 
     async def room(self, size: int) -> None:
@@ -96,8 +102,9 @@ class Cache:
             self._at_rest(file, buffer)
             return
         task = asyncio.create_task(self._keep(self.reservoir, file.kept, file, buffer))
-        self.writes.add(task)
-        task.add_done_callback(self.writes.discard)
+        for tasks in (self.writes, file.writes):
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
 
     async def _keep(self, reservoir: Reservoir, kept: Kept, file: "File", buffer: Buffer) -> None:
         data = buffer.memory[: buffer.at - buffer.start]
@@ -130,6 +137,7 @@ class File:
         self.cache, self.size, self.source, self.kept = cache, blob.size, blob, kept
         self.memory: dict[int, Buffer] = {}  # block -> the buffer that it is in
         self.fills: list[Fill] = []
+        self.writes: set[asyncio.Task[None]] = set()
         self.cold = False
 
     # ── what is there ──
@@ -193,6 +201,10 @@ class File:
 
     def _over(self, fill: Fill) -> None:
         self.fills.remove(fill)
+
+    async def settled(self) -> None:
+        """Return when what has come is on disk, as far as it is to be."""
+        await asyncio.gather(*self.writes)
 
     def drop(self, buffer: Buffer, start: int) -> None:
         """Forget the blocks of a buffer from `start` on."""

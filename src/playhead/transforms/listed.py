@@ -195,8 +195,9 @@ class Listed(Tree):
                 listing = {entry.name: entry async for entry in entries}
         except NotFound:
             kept = await self._kept(folder)
-            kept.entries, kept.listed = None, 0.0
-            self._touch(kept)
+            if kept.entries is not None:
+                kept.entries, kept.listed = None, 0.0
+                self._touch(kept)
             raise
         kept = await self._kept(folder)
         self._compare(kept, listing, began)
@@ -243,8 +244,9 @@ class Listed(Tree):
         if (blob.size, blob.tag) != (known.size, known.tag):
             await self.forget(known)
             raise changed
-        self.opened[known.path, known.tag] = blob
-        known.held[:] = known.held or [blob]
+        if not known.held:
+            known.held.append(blob)
+            self.opened[known.path, known.tag] = blob
         return blob  # nothing may wait from here on: its answer is for the stream that asked
 
     def _revalidate(self, path: str, file: _File) -> None:

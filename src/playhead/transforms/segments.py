@@ -239,7 +239,10 @@ class _Crowd:
         self.alone = 0
         self._measure()
         self._fill()
-        while self.ahead:
+        while self.ahead or self.at < self.stop:
+            if not self.ahead:  # the lanes that end now will take what is left
+                await self._wait()
+                continue
             head = self.ahead[0]
             while head.pieces:
                 yield head.pieces.popleft()
