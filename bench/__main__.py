@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from bench import ground, local, meters, page, remote
+from bench import economy, ground, kept, local, meters, page, remote
 from bench.figures import FAULTS, Report
 
 BUSY = 0.2
@@ -20,6 +20,11 @@ BENCHMARKS: Mapping[str, Callable[[ground.Ground], Report]] = {
     "local-tls": local.local_tls,
     "remote-get": remote.remote_get,
     "remote-ranges": remote.remote_ranges,
+    "kept-latency": kept.kept_latency,
+    "kept-hot": kept.kept_hot,
+    "kept-fill": kept.kept_fill,
+    "kept-economy": economy.kept_economy,
+    "kept-listeners": economy.kept_listeners,
 }
 
 

@@ -29,10 +29,47 @@ class Amount:
     readers: tuple[int, ...]
     reader_rounds: int
     hold_seconds: float
+    fresh: int  # files that are each read for the first time
+    shared: int  # size of the file that many read at once, and that a slow origin has
+    shared_rounds: int
+    play_seconds: float
+    listeners: tuple[int, ...]
+    listener_rounds: int
+    listen_seconds: float
 
 
-FULL = Amount(rounds=5, size=1024 * MIB, gets=3, wrk_seconds=4, readers=(1000, 5000), reader_rounds=5, hold_seconds=8.0)
-QUICK = Amount(rounds=3, size=256 * MIB, gets=3, wrk_seconds=2, readers=(200, 1000), reader_rounds=3, hold_seconds=5.0)
+FULL = Amount(
+    rounds=5,
+    size=1024 * MIB,
+    gets=3,
+    wrk_seconds=4,
+    readers=(1000, 5000),
+    reader_rounds=5,
+    hold_seconds=8.0,
+    fresh=15,
+    shared=200 * MIB,
+    shared_rounds=3,
+    play_seconds=30.0,
+    listeners=(1000, 5000, 10000),
+    listener_rounds=3,
+    listen_seconds=30.0,
+)
+QUICK = Amount(
+    rounds=3,
+    size=256 * MIB,
+    gets=3,
+    wrk_seconds=2,
+    readers=(200, 1000),
+    reader_rounds=3,
+    hold_seconds=5.0,
+    fresh=4,
+    shared=64 * MIB,
+    shared_rounds=1,
+    play_seconds=8.0,
+    listeners=(200, 1000),
+    listener_rounds=1,
+    listen_seconds=10.0,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,19 +44,20 @@ def check(server: Server, file: Path) -> None:
         with file.open("rb") as opened:
             opened.seek(start)
             wanted = opened.read(RANGE)
-        connection, asked = connect(server.url(FILE), timeout=30.0), f"bytes={start}-{start + RANGE - 1}"
-        connection.request("GET", urlsplit(server.url(FILE)).path, headers={"Range": asked})
+        url, asked = server.url(file.name), f"bytes={start}-{start + RANGE - 1}"
+        connection = connect(url, timeout=30.0)
+        connection.request("GET", urlsplit(url).path, headers={"Range": asked})
         answer = connection.getresponse()
         if answer.status != 206 or answer.read() != wanted:
             raise Broken(f"a wrong answer to the range at {start}: status {answer.status}")
         connection.close()
 
 
-def curl(server: Server, size: int) -> float:
+def curl(server: Server, size: int, file: str = FILE) -> float:
     """GiB/s of the whole file into curl, which throws it away."""
     told = "%{http_code} %{size_download} %{time_total}"
     limit = size / SLOWEST + SPARE
-    command = [program("curl"), "-s", "-k", "-o", "/dev/null", "-w", told, "-m", f"{limit:.0f}", server.url(FILE)]
+    command = [program("curl"), "-s", "-k", "-o", "/dev/null", "-w", told, "-m", f"{limit:.0f}", server.url(file)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=limit + 5)
     status, got, seconds = done.stdout.split()
     if done.returncode != 0 or status != "200" or int(got) != size:
@@ -104,17 +105,49 @@ def ranges(server: Server, size: int, connections: int, seconds: int) -> Ranges:
     return Ranges(rate, seen["p50"] / 1000, seen["p99"] / 1000, seen["requests"])
 
 
+def together(server: Server, size: int, file: str, count: int) -> float:
+    """GiB/s of all of so many readers, who ask for the same whole file at once."""
+    limit = size * count / SLOWEST + SPARE
+    command = [program("curl"), "-s", "-Z", "--parallel-immediate", "--parallel-max", str(count), "-m", f"{limit:.0f}"]
+    command += ["-w", "%{http_code} %{size_download}\\n", *(["-o", "/dev/null", server.url(file)] * count)]
+    began = time.perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True, timeout=limit + 5)
+    seconds = time.perf_counter() - began
+    whole = done.stdout.splitlines().count(f"200 {size}")
+    if done.returncode != 0 or whole != count:
+        raise Broken(f"{whole} of {count} readers got the whole file, exit {done.returncode}")
+    return size * count / GIB / seconds
+
+
 @contextmanager
 def slow_readers(server: Server, count: int, hold: float) -> Iterator[dict[str, float]]:
     """Readers in a process of their own. They stay connected, at the end of their hold, while the block runs."""
-    command = [sys.executable, "-m", "bench.readers", server.url(FILE), str(count), str(READER_RATE), str(hold)]
+    with listeners(server, count, [hold], [FILE]) as report:
+        yield report()
+
+
+@contextmanager
+def listeners(
+    server: Server, count: int, marks: Sequence[float], files: Sequence[str], buffer: int = 0
+) -> Iterator[Callable[[], dict[str, float]]]:
+    """Slow readers of several files. Each call waits for the report of the next mark, in seconds from the beginning.
+
+    A receive buffer, where given, keeps the kernel from taking in most of a file at once, as a real network would.
+    """
+    command = [sys.executable, "-m", "bench.readers", server.base, str(count), str(READER_RATE)]
+    command += [str(buffer), ",".join(map(str, marks)), *files]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=HERE, text=True)
     assert process.stdout and process.stdin
-    try:
-        line = process.stdout.readline()  # the process has a deadline of its own
+    lines = process.stdout
+
+    def report() -> dict[str, float]:
+        line = lines.readline()  # the process has a deadline of its own
         if not line:
             raise Broken("the readers ended without a report")
-        yield json.loads(line)
+        return dict(json.loads(line))
+
+    try:
+        yield report
         process.stdin.close()
         process.wait(SPARE)
     finally:

@@ -2,7 +2,7 @@
 
 A server gets its own process group, so that its workers are measured and ended with it. Every peer runs with its best
 settings for this work; rclone also runs as it comes, because that is what most people have. The gateways read from an
-nginx that lists the folder, and keep nothing.
+nginx that lists the folder; they keep nothing, unless they are said to: those keep what was read in `scratch`.
 """
 
 import http.client
@@ -13,6 +13,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -27,6 +28,9 @@ SOURCES = Path(__file__).resolve().parent.parent / "src"
 RCLONE_BEST = ("--no-checksum", "--buffer-size", "0")
 # Asks upstream for about what the client asked, so that connections are kept; a long read pays with more requests.
 RCLONE_SMALL = (*RCLONE_BEST, "--vfs-read-chunk-size", "64Ki")
+# Several connections to an origin that is slow on each.
+RCLONE_MANY = ("--vfs-read-chunk-streams", "16", "--vfs-read-chunk-size", "4M")
+KEPT_SIZE = "4GiB"
 
 
 class Missing(Exception):
@@ -146,24 +150,66 @@ def scheme(certificate: Certificate | None) -> str:
 
 
 def playhead(source: str, scratch: Path, certificate: Certificate | None = None) -> AbstractContextManager[Server]:
+    """Playhead on a folder, or, when the source is a URL, as a gateway that keeps nothing."""
+    return playing(PLAYHEAD, source, scratch, certificate, kept=False)
+
+
+def playhead_kept(source: str, scratch: Path, certificate: Certificate | None = None) -> AbstractContextManager[Server]:
+    """Playhead as a gateway that keeps what was read, in a folder of its own."""
+    return playing(PLAYHEAD_KEPT, source, scratch, certificate, kept=True)
+
+
+def playing(
+    name: str, source: str, scratch: Path, certificate: Certificate | None, kept: bool
+) -> AbstractContextManager[Server]:
     port = free_port()
-    command = [sys.executable, "-m", "playhead", "serve", source, "--listen", f"127.0.0.1:{port}"]
+    home, remote = scratch / f"playhead-{port}", "://" in source
+    command = [sys.executable, "-m", "playhead", "serve", *([] if remote else [source])]
+    command += ["--listen", f"127.0.0.1:{port}"]
     if certificate:
         command += ["--tls-cert", str(certificate.cert), "--tls-key", str(certificate.key)]
-    home = scratch / f"playhead-{port}"
     # Nobody's own configuration or cache may colour the figures.
     extra = {f"XDG_{kind}_HOME": str(home / kind.lower()) for kind in ("CONFIG", "DATA", "CACHE", "STATE")}
     extra["PLAYHEAD_CONFIG"] = str(home / "playhead.toml")
     extra["PYTHONPATH"] = os.pathsep.join(filter(None, (str(SOURCES), os.environ.get("PYTHONPATH"))))
     home.mkdir()
-    (home / "playhead.toml").touch()
-    return running("playhead", command, f"{scheme(certificate)}://127.0.0.1:{port}/files/music/", scratch, extra)
+    (home / "playhead.toml").write_text(gateway(source, home, kept) if remote else "")
+    return running(name, command, f"{scheme(certificate)}://127.0.0.1:{port}/files/music/", scratch, extra)
+
+
+def gateway(source: str, home: Path, kept: bool) -> str:
+    """The configuration of a remote tree, called as a SOURCE of the command line would be."""
+    tree = f'[tree.music]\nuse = "web"\nurl = "{source}"\n'
+    if not kept:
+        return f"{tree}keep = false\n"
+    return f'{tree}\n[reservoir]\nsize = "{KEPT_SIZE}"\nfolder = "{home / "kept"}"\n'
 
 
 def nginx(source: str, scratch: Path, certificate: Certificate | None = None) -> AbstractContextManager[Server]:
     """nginx on a folder, or, when the source is a URL, as a reverse proxy of it."""
-    nginx_program, port = program("nginx"), free_port()
     location = proxying(source) if "://" in source else f"root {source}; autoindex on;"
+    return configured(NGINX, location, source, scratch, certificate)
+
+
+def nginx_slice(source: str, scratch: Path, certificate: Certificate | None = None) -> AbstractContextManager[Server]:
+    """nginx as a reverse proxy that keeps slices of 1 MiB."""
+    kept = Path(tempfile.mkdtemp(prefix="nginx-kept-", dir=scratch))
+    kept.chmod(0o755)
+    path = f"proxy_cache_path {kept} levels=1:2 keys_zone=kept:64m max_size=4g inactive=1h use_temp_path=off;"
+    return configured(NGINX_SLICE, slicing(source), source, scratch, certificate, http=path, files=20000)
+
+
+def configured(
+    name: str,
+    location: str,
+    source: str,
+    scratch: Path,
+    certificate: Certificate | None,
+    http: str = "",
+    files: int = 100,
+) -> AbstractContextManager[Server]:
+    """nginx with this location, more lines for all of HTTP, and room for so many open files in its cache of them."""
+    nginx_program, port = program("nginx"), free_port()
     tls = f"ssl_certificate {certificate.cert}; ssl_certificate_key {certificate.key};" if certificate else ""
     upstream = f"upstream origin {{ server {urlsplit(source).netloc}; keepalive 256; }}" if "://" in source else ""
     home = scratch / f"nginx-{port}"
@@ -171,12 +217,13 @@ def nginx(source: str, scratch: Path, certificate: Certificate | None = None) ->
     (home / "nginx.conf").write_text(f"""
 {"user root;" if os.geteuid() == 0 else ""}
 daemon off; worker_processes 1; worker_rlimit_nofile 20000; pid {home}/pid; error_log {home}/error.log;
-events {{ worker_connections 10000; multi_accept on; }}
+events {{ worker_connections {max(10000, files)}; multi_accept on; }}
 http {{
     access_log off; sendfile on; tcp_nopush off; tcp_nodelay on; default_type application/octet-stream;
-    keepalive_timeout 300; keepalive_requests 1000000000; send_timeout 300; open_file_cache max=100;
+    keepalive_timeout 300; keepalive_requests 1000000000; send_timeout 300; open_file_cache max={files};
     client_body_temp_path {home}/body; proxy_temp_path {home}/proxy; fastcgi_temp_path {home}/fastcgi;
     uwsgi_temp_path {home}/uwsgi; scgi_temp_path {home}/scgi;
+    {http}
     {upstream}
     server {{
         listen 127.0.0.1:{port} {"ssl" if certificate else ""} backlog=4096;
@@ -186,7 +233,7 @@ http {{
 }}
 """)
     command = [nginx_program, "-p", str(home), "-c", str(home / "nginx.conf"), "-e", str(home / "error.log")]
-    return running("nginx", command, f"{scheme(certificate)}://127.0.0.1:{port}/", scratch)
+    return running(name, command, f"{scheme(certificate)}://127.0.0.1:{port}/", scratch)
 
 
 def proxying(source: str) -> str:
@@ -194,6 +241,14 @@ def proxying(source: str) -> str:
     return f"""proxy_pass http://origin{path}; proxy_http_version 1.1; proxy_set_header Connection "";
             proxy_buffering on; proxy_buffer_size 64k; proxy_buffers 4 4m; proxy_busy_buffers_size 8m;
             proxy_max_temp_file_size 0; proxy_read_timeout 300;"""
+
+
+def slicing(source: str) -> str:
+    path = urlsplit(source).path
+    return f"""slice 1m; proxy_cache kept; proxy_cache_key $uri$is_args$args$slice_range; proxy_cache_valid 200 206 1h;
+            proxy_cache_lock on; proxy_set_header Range $slice_range; proxy_pass http://origin{path};
+            proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffer_size 64k; proxy_buffers 8 64k;
+            proxy_busy_buffers_size 128k; proxy_read_timeout 300;"""
 
 
 def rclone(name: str, options: tuple[str, ...]) -> Start:
@@ -209,12 +264,29 @@ def rclone(name: str, options: tuple[str, ...]) -> Start:
     return start
 
 
+def rclone_kept(name: str, options: tuple[str, ...]) -> Start:
+    """rclone that keeps what was read, in a folder of its own."""
+
+    def start(source: str, scratch: Path, certificate: Certificate | None = None) -> AbstractContextManager[Server]:
+        kept = tempfile.mkdtemp(prefix="rclone-kept-", dir=scratch)
+        keeping = ("--vfs-cache-mode", "full", "--cache-dir", kept)
+        return rclone(name, (*options, *keeping))(source, scratch, certificate)
+
+    return start
+
+
 PLAYHEAD, NGINX = "playhead", "nginx"
 RCLONE, RCLONE_TUNED, RCLONE_CHUNKS = "rclone", "rclone, tuned", "rclone, small chunks"
+PLAYHEAD_KEPT, NGINX_SLICE = "playhead, keeping", "nginx slice"
+RCLONE_FULL, RCLONE_STREAMS = "rclone vfs full", "rclone vfs full, 16 streams"
 EVERY: Mapping[str, Start] = {
     PLAYHEAD: playhead,
     NGINX: nginx,
     RCLONE: rclone(RCLONE, ()),
     RCLONE_TUNED: rclone(RCLONE_TUNED, RCLONE_BEST),
     RCLONE_CHUNKS: rclone(RCLONE_CHUNKS, RCLONE_SMALL),
+    PLAYHEAD_KEPT: playhead_kept,
+    NGINX_SLICE: nginx_slice,
+    RCLONE_FULL: rclone_kept(RCLONE_FULL, RCLONE_BEST),
+    RCLONE_STREAMS: rclone_kept(RCLONE_STREAMS, (*RCLONE_BEST, *RCLONE_MANY)),
 }

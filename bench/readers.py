@@ -1,7 +1,9 @@
-"""Many slow readers in one process: `python -m bench.readers URL COUNT BYTES-PER-SECOND SECONDS`.
+"""Many slow readers in one process: `python -m bench.readers URL COUNT RATE BUFFER SECONDS[,...] FILE ...`.
 
-Each reader asks for the whole file and takes bytes at its rate, catching up after a late first byte as a player does.
-At the end of the hold one line of JSON is printed; then the readers stay, reading nothing, until standard input closes.
+The rate is in bytes per second; the buffer is that of each socket for receiving, 0 for what the kernel thinks best.
+Each reader asks for one whole file of the folder at the URL, the files in turn, and takes bytes at its rate, catching
+up after a late first byte as a player does. After so many seconds from the beginning a line of JSON is printed, one for
+each mark; after the last the readers stay, reading nothing, until standard input closes.
 """
 
 import json
@@ -11,12 +13,13 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 WAVE = 200  # connections that may be under way at once, so that no listener's queue overflows
 SLICES, TICK = 10, 0.01  # a tenth of the readers is served each tick
+SERVED = 500  # but not many more than this, or serving them would take longer than the tick
 FIRST_BYTE = 5.0  # a listener waits no longer
 LATE = 1.0  # a reader kept the pace when it is not further behind than this
 STAY = 60.0
@@ -25,6 +28,7 @@ STAY = 60.0
 @dataclass(slots=True)
 class Reader:
     link: socket.socket
+    ask: bytes
     began: float
     asked: bool = False
     first: float | None = None
@@ -37,24 +41,25 @@ class Reader:
 
 
 class Crowd:
-    def __init__(self, url: str, count: int, rate: float) -> None:
+    def __init__(self, url: str, files: Sequence[str], count: int, rate: float, narrow: int) -> None:
         where = urlsplit(url)
         self.address = (where.hostname, where.port)
-        self.ask = f"GET {where.path} HTTP/1.1\r\nHost: {where.netloc}\r\n\r\n".encode()
-        self.count, self.rate = count, rate
+        self.asks = [f"GET {where.path}{file} HTTP/1.1\r\nHost: {where.netloc}\r\n\r\n".encode() for file in files]
+        self.count, self.rate, self.narrow = count, rate, narrow
+        self.slices = max(SLICES, count // SERVED)
         self.readers: dict[int, Reader] = {}
         self.order: list[Reader] = []
         self.under_way = 0
         self.poll = select.epoll()
         self.buffer = memoryview(bytearray(256 << 10))
 
-    def hold(self, seconds: float) -> None:
-        end, turn = time.monotonic() + seconds, 0
+    def hold(self, end: float) -> None:
+        turn = 0
         while (now := time.monotonic()) < end:
             self.enter()
             for descriptor, event in self.poll.poll(TICK, 1024):
                 self.wake(self.readers[descriptor], event)
-            for reader in self.order[turn % SLICES :: SLICES]:
+            for reader in self.order[turn % self.slices :: self.slices]:
                 if reader.first is not None and reader.fault is None:
                     self.take(reader, now)
             turn += 1
@@ -64,7 +69,9 @@ class Crowd:
         while len(self.order) < self.count and self.under_way < WAVE:
             link = socket.socket()
             link.setblocking(False)
-            reader = Reader(link, time.monotonic())
+            if self.narrow:
+                link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.narrow)
+            reader = Reader(link, self.asks[len(self.order) % len(self.asks)], time.monotonic())
             link.connect_ex(self.address)
             self.readers[link.fileno()] = reader
             self.order.append(reader)
@@ -75,7 +82,7 @@ class Crowd:
         if not reader.asked:
             reader.asked = True
             self.under_way -= 1
-            self.attempt(reader, lambda: reader.link.send(self.ask))
+            self.attempt(reader, lambda: reader.link.send(reader.ask))
             self.poll.modify(reader.link, select.EPOLLIN)
         elif event:
             self.poll.unregister(reader.link)
@@ -126,12 +133,13 @@ class Crowd:
 
 
 def main() -> None:
-    url, count, rate, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), float(sys.argv[4])
+    url, count, rate, buffer, marks, *files = sys.argv[1:]
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    crowd = Crowd(url, count, rate)
-    crowd.hold(seconds)
-    print(json.dumps(crowd.report()), flush=True)
+    crowd, began = Crowd(url, files, int(count), float(rate), int(buffer)), time.monotonic()
+    for mark in marks.split(","):
+        crowd.hold(began + float(mark))
+        print(json.dumps(crowd.report()), flush=True)
     select.select([sys.stdin], [], [], STAY)
     crowd.leave()
 

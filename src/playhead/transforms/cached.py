@@ -20,7 +20,7 @@ from weakref import WeakSet, WeakValueDictionary
 
 from playhead.blob import Blob, Piece, Pieces
 from playhead.errors import Unavailable
-from playhead.transforms.flight import Buffer, Fill, whole_blocks
+from playhead.transforms.flight import Buffer, Fill, Pool, whole_blocks
 from playhead.transforms.journal import BLOCK, RUN
 from playhead.transforms.reservoir import LEASE, Kept, Reservoir
 from playhead.tree import Ask, Entries, Entry, Tree, Why
@@ -32,6 +32,7 @@ LEAST, MOST = 1 << 20, 32 << 20  # bytes that are read ahead, at least and at mo
 LONG = 8 << 20  # bytes of a fill that goes past the page cache
 NEAR = 1 << 20  # bytes that a reader waits for a fill to come, rather than begin its own
 LATELY = 1024  # files whose state stays in memory
+RESTING = 4  # one part of so many of the memory may hold what is on disk already
 STUCK = 30.0  # seconds to wait for memory
 
 
@@ -43,6 +44,7 @@ class Cache:
         self.files: WeakValueDictionary[str, File] = WeakValueDictionary()
         self.lately: OrderedDict[File, None] = OrderedDict()  # not forgotten though nobody reads them now
         self.ring: OrderedDict[Buffer, File] = OrderedDict()  # buffers that nobody is writing to, oldest first
+        self.pool = Pool(self.memory // RUN)
         self.held = 0  # bytes of all buffers
         self.fetched = 0  # bytes that came from upstream
         self.streams = 0  # readers there are now
@@ -80,13 +82,18 @@ class Cache:
     def _shrunk(self, size: int) -> bool:
         while self.ring and self.held + size > self.memory:
             buffer, file = self.ring.popitem(last=False)
-            file.drop(buffer, buffer.start)
-            self.held -= len(buffer)
+            self._drop(file, buffer)
         return self.held + size <= self.memory
 
-    def give_back(self, size: int) -> None:
-        """So many bytes of memory are free again."""
-        self.held -= size
+    def _drop(self, file: "File", buffer: Buffer) -> None:
+        file.drop(buffer, buffer.start)
+        self.free(buffer)
+
+    def free(self, buffer: Buffer) -> None:
+        """Nobody will look for anything in this buffer any more."""
+        self.held -= len(buffer)
+        buffer.memory.release()
+        self.pool.put(buffer.raw)
         self.tell()
 
     def tell(self) -> None:
@@ -114,13 +121,15 @@ class Cache:
             done = await asyncio.to_thread(write, kept, buffer.start, data, cold=file.cold, direct=buffer.direct)
         finally:
             if done and not buffer.direct:  # the page cache has it
-                file.drop(buffer, buffer.start)
-                self.give_back(len(buffer))
+                self._drop(file, buffer)
             else:
                 self._at_rest(file, buffer)
 
     def _at_rest(self, file: "File", buffer: Buffer) -> None:
         self.ring[buffer] = file
+        while len(self.ring) * RUN > self.memory // RESTING:
+            old, owner = self.ring.popitem(last=False)
+            self._drop(owner, old)
         self.tell()
 
     async def aclose(self) -> None:
@@ -183,7 +192,7 @@ class File:
     async def _room(self, fill: Fill, start: int, stop: int) -> Buffer:
         size = -(-(stop - start) // BLOCK) * BLOCK
         await self.cache.room(size)
-        buffer = Buffer(start, stop, fill.direct)
+        buffer = Buffer(start, stop, fill.direct, self.cache.pool.take())
         for block in range(start // BLOCK, -(-stop // BLOCK)):
             self.memory[block] = buffer
         return buffer
@@ -197,7 +206,7 @@ class File:
             buffer.at = buffer.stop = end
             self.cache.keep(self, buffer)
         else:
-            self.cache.give_back(len(buffer))
+            self.cache.free(buffer)
 
     def _over(self, fill: Fill) -> None:
         self.fills.remove(fill)

@@ -8,13 +8,14 @@ where another fill begins.
 
 import asyncio
 import logging
+import mmap
+from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing, suppress
 
 from playhead.blob import Blob, FileSpan, Piece
 from playhead.errors import Damaged, Failure, Unavailable
 from playhead.transforms.journal import BLOCK, RUN
-from playhead.transforms.reservoir import aligned
 
 LINGER = 0.3  # seconds that a fill goes on with nobody waiting
 NEARLY = 256 << 10  # bytes before its end for which it is finished all the same
@@ -22,14 +23,38 @@ NEARLY = 256 << 10  # bytes before its end for which it is finished all the same
 log = logging.getLogger("playhead.cache")
 
 
+class Pool:
+    """Memory of a run each, aligned to pages; used again once nobody looks at it, for fresh pages cost much."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.free: deque[mmap.mmap] = deque()
+
+    def take(self) -> mmap.mmap:
+        """Memory to write to."""
+        for _ in range(min(len(self.free), 8)):
+            memory = self.free.popleft()
+            try:
+                memory.resize(RUN)  # refused while anybody holds a view of it
+                return memory
+            except (BufferError, SystemError, OSError, ValueError):
+                self.free.append(memory)
+        return mmap.mmap(-1, RUN)
+
+    def put(self, memory: mmap.mmap) -> None:
+        """Memory that nobody will write to again; views of it may still be on their way."""
+        if len(self.free) < self.most:
+            self.free.append(memory)
+
+
 class Buffer:
     """Bytes [start, at) of a file in memory, which grow up to `stop` and never change."""
 
-    __slots__ = ("at", "direct", "memory", "start", "stop", "where")
+    __slots__ = ("at", "direct", "memory", "raw", "start", "stop")
 
-    def __init__(self, start: int, stop: int, direct: bool) -> None:
-        self.start, self.at, self.stop, self.direct = start, start, stop, direct
-        self.memory = aligned(stop - start)
+    def __init__(self, start: int, stop: int, direct: bool, raw: mmap.mmap) -> None:
+        self.start, self.at, self.stop, self.direct, self.raw = start, start, stop, direct, raw
+        self.memory = memoryview(raw)[: -(-(stop - start) // BLOCK) * BLOCK]
 
     def view(self, start: int, stop: int) -> memoryview:
         """The bytes [start, stop), which must be there."""

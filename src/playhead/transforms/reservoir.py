@@ -375,7 +375,7 @@ class Reservoir:
         """Keep bytes that begin at a block and end at one, or at the file's end; False: they are not kept.
 
         `cold`: nobody listens to them (a copy, a scan); they go first. `direct`: past the page cache, for which
-        `data` must lie in memory from `aligned`.
+        `data` must begin at a page of memory.
         """
         if time.monotonic() < self.pause_until or not data:
             return False
@@ -634,15 +634,6 @@ class Reservoir:
 
 
 # ── the system ──
-
-
-def aligned(size: int) -> memoryview:
-    """New memory of whole blocks, aligned so that it can be written unbuffered."""
-    size = journal.blocks_of(size) * BLOCK
-    memory = bytearray(size + DIRECT)
-    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-    skip = -address % DIRECT
-    return memoryview(memory)[skip : skip + size]
 
 
 def _pwrite(file: DataFile, data: memoryview, at: int, direct: bool) -> None:

@@ -7,9 +7,9 @@ origin that is dead empties it, and from then on fails at once. A listing is gat
 ever given twice, or short.
 """
 
-import asyncio
 import random
 import time
+from asyncio import sleep
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -146,7 +146,7 @@ class _Trial:
             if failure.again:
                 failure.add_note(f"tried {self.tried} time{'s' * (self.tried > 1)} in a row")
             return False
-        await asyncio.sleep(pause)
+        await sleep(pause)
         return True
 
     def _pause(self, failure: Failure) -> float | None:
