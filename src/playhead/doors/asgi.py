@@ -28,7 +28,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 CHUNK = 64 << 10  # bytes in a message: what a client that stands still costs in memory, twice
-
+SHARED = 256 << 10  # the same of memory that others hold as well
 ACCOUNT = 16 << 20  # bytes of a file after which those sent are counted
 
 log = logging.getLogger("playhead.server")
@@ -172,15 +172,16 @@ async def _piece(piece: Piece, scope: Scope, send: Send, sent: Sent) -> None:
             await send({"type": "http.response.zerocopysend", **message})
             sent.bytes += count
         return
-    for at in range(0, len(piece), CHUNK):
-        stop = min(at + CHUNK, len(piece))
+    chunk = SHARED if isinstance(piece, memoryview) else CHUNK
+    for at in range(0, len(piece), chunk):
+        stop = min(at + chunk, len(piece))
         data: bytes | bytearray | memoryview | None
         if isinstance(piece, FileSpan):
             data = _in_memory(piece, at, stop)
             if data is None:
                 data = await asyncio.to_thread(piece.pread, at, stop)
         else:
-            data = piece if len(piece) <= CHUNK else memoryview(piece)[at:stop]
+            data = piece if len(piece) <= chunk else memoryview(piece)[at:stop]
         await send({"type": "http.response.body", "body": data, "more_body": True})
         sent.bytes += stop - at
 

@@ -33,6 +33,7 @@ LONG = 8 << 20  # bytes of a fill that goes past the page cache
 NEAR = 1 << 20  # bytes that a reader waits for a fill to come, rather than begin its own
 LATELY = 1024  # files whose state stays in memory
 RESTING = 4  # one part of so many of the memory may hold what is on disk already
+TOGETHER = 8  # buffers that are written in one hop
 STUCK = 30.0  # seconds to wait for memory
 
 
@@ -49,7 +50,9 @@ class Cache:
         self.fetched = 0  # bytes that came from upstream
         self.streams = 0  # readers there are now
         self.waiters: deque[asyncio.Future[None]] = deque()
-        self.writes: set[asyncio.Task[None]] = set()
+        self.queue: deque[tuple[File, Buffer]] = deque()  # what is to be written
+        self.queued = 0  # bytes of that
+        self.writing: asyncio.Task[None] | None = None
 
     async def file(self, blob: Blob, name: str) -> "File":
         """The file that a tagged blob is a version of."""
@@ -104,26 +107,45 @@ class Cache:
                 ready.set_result(None)
 
     def keep(self, file: "File", buffer: Buffer) -> None:
-        """Write a buffer to the reservoir, and have it in memory until room is needed."""
-        if self.reservoir is None or file.kept is None:
+        """Have a buffer written to the reservoir; where the disk does not keep up, it is not."""
+        if self.reservoir is None or file.kept is None or self.queued > self.memory // 2:
             self._at_rest(file, buffer)
             return
-        task = asyncio.create_task(self._keep(self.reservoir, file.kept, file, buffer))
-        for tasks in (self.writes, file.writes):
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
+        self.queue.append((file, buffer))
+        file.queued += 1
+        self.queued += len(buffer)
+        if self.writing is None:
+            self.writing = asyncio.create_task(self._write(self.reservoir))
 
-    async def _keep(self, reservoir: Reservoir, kept: Kept, file: "File", buffer: Buffer) -> None:
-        data = buffer.memory[: buffer.at - buffer.start]
-        done = False
+    async def _write(self, reservoir: Reservoir) -> None:
+        """Write what is queued, in one hop to a thread as much as belongs together."""
         try:
-            write = reservoir.write
-            done = await asyncio.to_thread(write, kept, buffer.start, data, cold=file.cold, direct=buffer.direct)
+            while self.queue:
+                file, buffers = self._together()
+                done = False
+                try:
+                    if file.kept is not None:
+                        done = await asyncio.to_thread(_written, reservoir, file, buffers)
+                finally:
+                    for buffer in buffers:
+                        self.queued -= len(buffer)
+                        if done and not buffer.direct:  # the page cache has it
+                            self._drop(file, buffer)
+                        else:
+                            self._at_rest(file, buffer)
+                    file.queued -= len(buffers)
+                    file.tell()
         finally:
-            if done and not buffer.direct:  # the page cache has it
-                self._drop(file, buffer)
-            else:
-                self._at_rest(file, buffer)
+            self.writing = None
+
+    def _together(self) -> tuple["File", list[Buffer]]:
+        file, first = self.queue.popleft()
+        buffers = [first]
+        while self.queue and len(buffers) < TOGETHER and self.queue[0][0] is file:
+            if self.queue[0][1].direct != first.direct:
+                break
+            buffers.append(self.queue.popleft()[1])
+        return file, buffers
 
     def _at_rest(self, file: "File", buffer: Buffer) -> None:
         self.ring[buffer] = file
@@ -134,7 +156,8 @@ class Cache:
 
     async def aclose(self) -> None:
         """Let what is being written come to an end, and give the reservoir up."""
-        await asyncio.gather(*self.writes, return_exceptions=True)
+        if self.writing:
+            await asyncio.wait([self.writing])
         if self.reservoir:
             await asyncio.to_thread(self.reservoir.close)
 
@@ -146,7 +169,8 @@ class File:
         self.cache, self.size, self.source, self.kept = cache, blob.size, blob, kept
         self.memory: dict[int, Buffer] = {}  # block -> the buffer that it is in
         self.fills: list[Fill] = []
-        self.writes: set[asyncio.Task[None]] = set()
+        self.queued = 0  # buffers that wait to be written
+        self.waiting: list[asyncio.Future[None]] = []
         self.cold = False
 
     # ── what is there ──
@@ -213,7 +237,17 @@ class File:
 
     async def settled(self) -> None:
         """Return when what has come is on disk, as far as it is to be."""
-        await asyncio.gather(*self.writes)
+        while self.queued:
+            ready = asyncio.get_running_loop().create_future()
+            self.waiting.append(ready)
+            await ready
+
+    def tell(self) -> None:
+        """Something was written."""
+        for ready in self.waiting:
+            if not ready.done():
+                ready.set_result(None)
+        self.waiting.clear()
 
     def drop(self, buffer: Buffer, start: int) -> None:
         """Forget the blocks of a buffer from `start` on."""
@@ -301,6 +335,12 @@ class Reader:
         await fill.beyond(at)
         if fill.failure is not None and fill.at <= at:
             raise fill.failure
+
+
+def _written(reservoir: Reservoir, file: File, buffers: list[Buffer]) -> bool:
+    assert file.kept is not None
+    parts = [(buffer.start, buffer.memory[: buffer.at - buffer.start]) for buffer in buffers]
+    return reservoir.write(file.kept, parts, cold=file.cold, direct=buffers[0].direct)
 
 
 def _well_on(fill: Fill) -> bool:

@@ -24,7 +24,7 @@ import threading
 import time
 from array import array
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -371,64 +371,65 @@ class Reservoir:
 
     # ── writing ──
 
-    def write(self, kept: Kept, start: int, data: memoryview, *, cold: bool = False, direct: bool = False) -> bool:
-        """Keep bytes that begin at a block and end at one, or at the file's end; False: they are not kept.
+    def write(
+        self, kept: Kept, parts: Sequence[tuple[int, memoryview]], *, cold: bool = False, direct: bool = False
+    ) -> bool:
+        """Keep bytes, given as (offset, bytes), that begin at a block and end at one, or at the file's end.
 
-        `cold`: nobody listens to them (a copy, a scan); they go first. `direct`: past the page cache, for which
-        `data` must begin at a page of memory.
+        False: not all are kept. `cold`: nobody listens to them (a copy, a scan); they go first. `direct`: past the
+        page cache, for which the bytes must begin at a page of memory.
         """
-        if time.monotonic() < self.pause_until or not data:
+        if time.monotonic() < self.pause_until:
             return False
-        first, last, done = start // BLOCK, -(-(start + len(data)) // BLOCK), True
-        for a, b in list(_groups(kept.states, first, last, MISSING)):
-            part = data[(a - first) * BLOCK : (b - first) * BLOCK]
-            done = self._write(kept, range(a, b), part, cold, direct) and done
-        return done
-
-    def _write(self, kept: Kept, blocks: range, data: memoryview, cold: bool, direct: bool) -> bool:
-        if not self._claimed(kept, blocks):
+        claims = [claim for start, data in parts for claim in self._claimed(kept, start, data)]
+        if not claims:
             return False
+        blocks = [block for claim in claims for block in claim.blocks]
         need, reserved = len(blocks) * (BLOCK + 16) + OVERHEAD * (not kept.begun), False
         try:
             self._reserve(need)
             reserved = True
             file = self._file_of(kept)
-            _pwrite(file, data, blocks.start * BLOCK, direct)
-            crcs = journal.crcs(data)
+            _pwrite(file, claims, direct)
+            crcs = [crc for claim in claims for crc in journal.crcs(claim.data)]
             self._record(kept, [(block, crc, journal.HERE) for block, crc in zip(blocks, crcs, strict=True)])
         except (Full, OSError) as error:
-            self._unclaim(kept, blocks, need * reserved)
+            self._unclaim(kept, claims, need * reserved)
             if isinstance(error, OSError):
                 self._trouble(error)
             else:
                 self._say(str(error))
             return False
-        return self._are_here(kept, blocks, crcs, file, 0.0 if cold else time.time())
+        return self._are_here(kept, dict(zip(blocks, crcs, strict=True)), file, 0.0 if cold else time.time())
 
-    def _claimed(self, kept: Kept, blocks: range) -> bool:
+    def _claimed(self, kept: Kept, start: int, data: memoryview) -> list["_Claim"]:
+        """The blocks of some bytes that nobody has, nor is about to write; they are ours to write now."""
+        first, last = start // BLOCK, -(-(start + len(data)) // BLOCK)
         with self.lock:
-            if any(kept.states[blocks.start : blocks.stop]):
-                return False
-            kept.states[blocks.start : blocks.stop] = bytes([CLAIMED]) * len(blocks)
-            return True
+            found = list(_groups(kept.states, first, last, MISSING))
+            for a, b in found:
+                kept.states[a:b] = bytes([CLAIMED]) * (b - a)
+        return [_Claim(range(a, b), data[(a - first) * BLOCK : (b - first) * BLOCK]) for a, b in found]
 
-    def _unclaim(self, kept: Kept, blocks: range, reserved: int) -> None:
-        self._hole(kept, blocks.start * BLOCK, len(blocks) * BLOCK)
+    def _unclaim(self, kept: Kept, claims: list["_Claim"], reserved: int) -> None:
+        for claim in claims:
+            self._hole(kept, claim.blocks.start * BLOCK, len(claim.blocks) * BLOCK)
         with self.lock:
             self.used -= reserved
-            kept.states[blocks.start : blocks.stop] = bytes([MISSING]) * len(blocks)
+            for claim in claims:
+                kept.states[claim.blocks.start : claim.blocks.stop] = bytes([MISSING]) * len(claim.blocks)
 
-    def _are_here(self, kept: Kept, blocks: range, crcs: "array[int]", file: DataFile, now: float) -> bool:
+    def _are_here(self, kept: Kept, crcs: dict[int, int], file: DataFile, now: float) -> bool:
         with self.lock:
             written = kept.begun and os.fstat(file.fd).st_nlink > 0
-            kept.crcs[blocks.start : blocks.stop] = crcs
-            kept.states[blocks.start : blocks.stop] = bytes([KEPT if written else MISSING]) * len(blocks)
+            for block, crc in crcs.items():
+                kept.crcs[block], kept.states[block] = crc, KEPT if written else MISSING
             if not written:  # the file was forgotten meanwhile
-                self.used -= len(blocks) * BLOCK
+                self.used -= len(crcs) * BLOCK
                 return False
             self.files[kept.key] = kept
-            self.written += len(blocks)
-            for run in range(blocks.start // PER_RUN, (blocks.stop - 1) // PER_RUN + 1):
+            self.written += len(crcs)
+            for run in {block // PER_RUN for block in crcs}:
                 kept.touched[run] = now
         return True
 
@@ -636,31 +637,47 @@ class Reservoir:
 # ── the system ──
 
 
-def _pwrite(file: DataFile, data: memoryview, at: int, direct: bool) -> None:
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """Blocks that are being written, and their bytes."""
+
+    blocks: range
+    data: memoryview
+
+
+def _pwrite(file: DataFile, claims: Iterable[_Claim], direct: bool) -> None:
     """Write all of it: past the page cache where that is wanted and can be, for fresh pages cost more than the disk."""
-    if direct and len(data) % DIRECT == 0 and _unbuffered(file, data, at):
-        return
-    while data:
-        count = os.pwrite(file.fd, data, at)
-        data, at = data[count:], at + count
-
-
-def _unbuffered(file: DataFile, data: memoryview, at: int) -> bool:
-    """Write past the page cache; False where the system does not do that for this file."""
-    if not hasattr(os, "O_DIRECT"):
-        return False
+    fd = _unbuffered(file) if direct else None
     try:
-        fd = os.open(file.path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_DIRECT)
+        for claim in claims:
+            data, at = claim.data, claim.blocks.start * BLOCK
+            if fd is not None and len(data) % DIRECT == 0 and _passed(fd, data, at):
+                continue
+            while data:
+                count = os.pwrite(file.fd, data, at)
+                data, at = data[count:], at + count
+    finally:
+        if fd is not None:
+            os.close(fd)
+
+
+def _unbuffered(file: DataFile) -> int | None:
+    """A descriptor of a data file that goes past the page cache; None where the system has none for it."""
+    if not hasattr(os, "O_DIRECT"):
+        return None
+    try:
+        return os.open(file.path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_DIRECT)
     except OSError:
-        return False
+        return None
+
+
+def _passed(fd: int, data: memoryview, at: int) -> bool:
     try:
         return os.pwrite(fd, data, at) == len(data)
     except OSError as error:
         if error.errno == errno.EINVAL:
             return False
         raise
-    finally:
-        os.close(fd)
 
 
 def _beside(kept: Kept) -> int:
