@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from playhead import Denied, Malformed, assemble, secrets
-from playhead.config import Config, LogConfig, TreeConfig, default_path, load, parse
+from playhead.config import Config, LogConfig, ReservoirConfig, TreeConfig, default_path, load, parse
 from playhead.origins.local import LocalTree
 from playhead.origins.web import WebTree
 
@@ -19,6 +19,11 @@ cors = ["https://player.example", "http://localhost:5000"]
 tls_cert = "cert.pem"
 tls_key = "key.pem"
 
+memory = "64MiB"
+[reservoir]
+folder = "kept"
+size = "10 GB"
+free = 1073741824
 [log]
 level = "debug"
 format = "json"
@@ -37,6 +42,10 @@ password = "secret:cloud"
 proxy = "socks5://127.0.0.1:1080"
 ca = "ca.pem"
 cert = "client.pem"
+rate = 2.5
+connections = 4
+bytes_per_day = "50 GB"
+keep = false
 """
 
 
@@ -60,8 +69,14 @@ def test_every_key_is_read() -> None:
                 proxy="socks5://127.0.0.1:1080",
                 ca="ca.pem",
                 cert="client.pem",
+                rate=2.5,
+                connections=4,
+                bytes_per_day=50 * 10**9,
+                keep=False,
             ),
         },
+        memory=64 << 20,
+        reservoir=ReservoirConfig("kept", 10 * 10**9, 1 << 30),
         folder=Path("/etc/playhead"),
     )
 
@@ -142,6 +157,21 @@ def test_an_unknown_key_is_an_error_that_names_its_line(text: str, line: int, ke
         ("[log]\nlevel = 3", 2, "log.level"),
         ("[log]\nlevel = []", 2, "log.level"),
         ('[log]\nlevel = "info"\nformat = "xml"', 3, "log.format"),
+        ('memory = "a lot"', 1, "memory"),
+        ("memory = 1000", 1, "memory"),
+        ("memory = -1", 1, "memory"),
+        ("memory = true", 1, "memory"),
+        ('memory = "1 PB"', 1, "memory"),
+        ("reservoir = 1", 1, "reservoir"),
+        ('[reservoir]\nsize = "1 kB"', 2, "reservoir.size"),
+        ("[reservoir]\nfree = []", 2, "reservoir.free"),
+        ("[reservoir]\nfolder = 1", 2, "reservoir.folder"),
+        (f"[tree.music]\n{LOCAL}rate = 0", 4, "tree.music.rate"),
+        (f"[tree.music]\n{LOCAL}rate = true", 4, "tree.music.rate"),
+        (f"[tree.music]\n{LOCAL}connections = 0", 4, "tree.music.connections"),
+        (f"[tree.music]\n{LOCAL}connections = 1.5", 4, "tree.music.connections"),
+        (f'[tree.music]\n{LOCAL}bytes_per_day = "none"', 4, "tree.music.bytes_per_day"),
+        (f"[tree.music]\n{LOCAL}keep = 1", 4, "tree.music.keep"),
         ("tree = 1", 1, "tree"),
         ("[tree]\nmusic = 1", 2, "tree.music"),
         (f"[tree.Music]\n{LOCAL}", 1, "tree.Music"),

@@ -52,7 +52,7 @@ def remote(origin: "WebTree", works: Works | None = None, *, keep: bool = True) 
     from playhead.transforms.segments import segmented
 
     again = retried(origin)
-    tree = segmented(again)
+    tree = segmented(again, most=min(16, origin.client.limits.connections or 16))
     if works is None:
         return tree
     works.pipes.append((origin, again))

@@ -170,6 +170,9 @@ class _Warming:
 
     async def _one(self, path: str) -> None:
         blob = await self.tree.open(path, Ask(why=Why.PIN))
+        if not blob.size:
+            self.files += 1
+            return
         if not isinstance(blob, CachedBlob) or blob.file.kept is None:
             raise Unavailable("the server gives no validator that would allow to keep it")
         if self.pin is not False:

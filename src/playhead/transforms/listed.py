@@ -9,31 +9,27 @@ change; a file that is damaged is as none, and a disk that fails leaves the memo
 """
 
 import asyncio
-import json
 import logging
-import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import aclosing, suppress
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from contextlib import aclosing
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
-from secrets import token_hex
-from types import NoneType
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 from playhead.blob import Blob, Piece, Pieces
-from playhead.errors import Changed, Failure, Malformed, NotFound, Unavailable, Unsized
+from playhead.errors import Changed, Failure, NotFound, Unavailable, Unsized
+from playhead.transforms import ledger
+from playhead.transforms.ledger import File, Folder
 from playhead.tree import Ask, Entries, Entry, Tree, Why, segments
 
 FOLDERS = 2000  # in memory; the others are read again when they are wanted
 DELAY = 1.0  # seconds from a change to its writing
 QUIET = 1.0  # seconds for which an origin that failed is not asked for what is kept
-VERSION = 1
 
 log = logging.getLogger("playhead.upstream")
 T = TypeVar("T")
@@ -48,35 +44,6 @@ def listed(
     newer one is waited for `patience` seconds. A file that is opened is asked after every `recheck` seconds.
     """
     return Listed(tree, folder, name, fresh, recheck, patience)
-
-
-@dataclass(slots=True)
-class _File:
-    """What a file was when the origin was last asked, at `checked` (0: before this process)."""
-
-    size: int
-    tag: str
-    modified: datetime | None
-    checked: float = 0.0
-
-
-@dataclass(slots=True)
-class _Folder:
-    """What is known of a folder. Its `entries` (None: never listed) are replaced, never changed in place."""
-
-    path: str
-    listed: float = 0.0
-    entries: dict[str, Entry] | None = None
-    files: dict[str, _File] = field(default_factory=dict)
-    foreign: bool = False  # kept on disk in a format that is not ours to overwrite
-
-    def entry(self, name: str) -> Entry | None:
-        """As it was listed, and as opening has taught."""
-        entry, file = (self.entries or {}).get(name), self.files.get(name)
-        if file is None:
-            return entry
-        entry = Entry(name) if entry is None or entry.folder else entry
-        return replace(entry, size=file.size, tag=file.tag, modified=file.modified)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,7 +85,7 @@ class Listed(Tree):
     ) -> None:
         self.tree, self.folder, self.name = tree, folder, name
         self.fresh, self.recheck, self.patience = fresh, recheck, patience
-        self.folders: OrderedDict[str, _Folder] = OrderedDict()
+        self.folders: OrderedDict[str, Folder] = OrderedDict()
         self.opened: WeakValueDictionary[tuple[str, str | None], Blob] = WeakValueDictionary()
         self.tasks: dict[tuple[str, str], asyncio.Task[Any]] = {}
         self.quiet = 0.0  # until when the origin is left alone
@@ -249,7 +216,7 @@ class Listed(Tree):
             self.opened[known.path, known.tag] = blob
         return blob  # nothing may wait from here on: its answer is for the stream that asked
 
-    def _revalidate(self, path: str, file: _File) -> None:
+    def _revalidate(self, path: str, file: File) -> None:
         if not self.closed and not self._quiet() and not _young(file.checked, self.recheck):
             file.checked = time.time()
             self._task("find", path, partial(self._find, path))
@@ -300,31 +267,31 @@ class Listed(Tree):
 
     # ── what is known ──
 
-    async def _place(self, path: str) -> tuple[_Folder, str]:
+    async def _place(self, path: str) -> tuple[Folder, str]:
         folder, _, name = path.rpartition("/")
         return await self._kept(folder), name
 
-    async def _kept(self, path: str) -> _Folder:
+    async def _kept(self, path: str) -> Folder:
         if path not in self.folders:
             file = self._file(path)
-            read = await asyncio.to_thread(_read, file, path) if file else _Folder(path)
+            read = await asyncio.to_thread(ledger.read, file, path) if file else Folder(path)
             self.folders.setdefault(path, read)
             self._evict()
         self.folders.move_to_end(path)
         return self.folders[path]
 
-    def _learn(self, kept: _Folder, name: str, entry: Entry) -> None:
+    def _learn(self, kept: Folder, name: str, entry: Entry) -> None:
         """What the origin says of a file now: it is the one that is known, or another, or one to be asked for."""
         file, now = kept.files.get(name), time.time()
         if file and _agrees(entry, file):
             file.checked = now
         elif not entry.folder and entry.size is not None and entry.tag is not None:
-            kept.files[name] = _File(entry.size, entry.tag, entry.modified, now)
+            kept.files[name] = File(entry.size, entry.tag, entry.modified, now)
             self._touch(kept)
         else:
             self._drop(kept, name)
 
-    def _compare(self, kept: _Folder, listing: dict[str, Entry], began: float) -> None:
+    def _compare(self, kept: Folder, listing: dict[str, Entry], began: float) -> None:
         """Drop what a new listing puts in doubt, and learn what it says; but not of files asked after since."""
         for name, file in list(kept.files.items()):
             before, after = (kept.entries or {}).get(name), listing.get(name)
@@ -343,7 +310,7 @@ class Listed(Tree):
         if (file := kept.files.get(name)) and file.tag == known.tag:
             self._drop(kept, name)
 
-    def _drop(self, kept: _Folder, name: str) -> None:
+    def _drop(self, kept: Folder, name: str) -> None:
         if kept.files.pop(name, None):
             self._touch(kept)
 
@@ -353,7 +320,7 @@ class Listed(Tree):
         if file and file.tag == known.tag:
             file.checked = time.time()
 
-    def _remembered(self, path: str) -> _File | None:
+    def _remembered(self, path: str) -> File | None:
         folder, _, name = path.rpartition("/")
         return self.folders[folder].files.get(name) if folder in self.folders else None
 
@@ -363,7 +330,7 @@ class Listed(Tree):
         whole = f"{len(self.name)}:{self.name}{path}".encode("utf-8", "surrogatepass")
         return self.folder and self.folder / f"{blake2b(whole, digest_size=16).hexdigest()}.json"
 
-    def _touch(self, kept: _Folder) -> None:
+    def _touch(self, kept: Folder) -> None:
         """It has changed: write it soon."""
         if self.folder is None or kept.foreign:
             return
@@ -378,7 +345,7 @@ class Listed(Tree):
         async with self.writing:
             kept = [replace(self.folders[path], files=dict(self.folders[path].files)) for path in self.dirty]
             self.dirty.clear()
-            failure = await asyncio.to_thread(_write, [(self._file(each.path), each) for each in kept])
+            failure = await asyncio.to_thread(ledger.write, [(self._file(each.path), each) for each in kept])
             if failure and "disk" not in self.warned:
                 log.warning("listings cannot be kept on disk, but in memory only: %s", failure.strerror)
             self.warned |= {"disk"} if failure else set()
@@ -405,97 +372,8 @@ def _young(when: float, within: float) -> bool:
     return 0 <= time.time() - when < within
 
 
-def _agrees(entry: Entry, file: _File) -> bool:
+def _agrees(entry: Entry, file: File) -> bool:
     """May it be the file that is known? The tag decides where there is one, else the date."""
     if entry.folder or entry.size not in (None, file.size):
         return False
     return entry.tag == file.tag if entry.tag else entry.modified in (None, file.modified)
-
-
-# ── files ──
-
-
-def _read(file: Path, path: str) -> _Folder:
-    """What is kept of the folder `path`; nothing where it cannot be read."""
-    try:
-        return _parsed(json.loads(file.read_bytes()), path)
-    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError, Malformed):
-        return _Folder(path)
-
-
-def _parsed(record: Any, path: str) -> _Folder:
-    if _is(record, dict)["version"] != VERSION:
-        return _Folder(path, foreign=True)
-    if record["folder"] != path:
-        raise ValueError("it is of another folder")
-    when, rows = _date(record["listed"]), _is(record["entries"], list, NoneType)
-    entries = None if rows is None else {entry.name: entry for entry in map(_entry, rows)}
-    files = {}
-    for name, (size, tag, modified) in _is(record["files"], dict).items():
-        files[_name(name)] = _File(_is(size, int), _is(tag, str), _date(modified))
-    return _Folder(path, when.timestamp() if when else 0.0, entries, files)
-
-
-def _entry(row: Any) -> Entry:
-    name, folder, size, modified, tag, mark = _is(row, list)
-    size, tag, mark = _is(size, int, NoneType), _is(tag, str, NoneType), _is(mark, str, NoneType)
-    return Entry(_name(name), _is(folder, bool), size, _date(modified), tag, mark)
-
-
-def _is(value: Any, *kinds: type) -> Any:
-    if type(value) not in kinds or (type(value) is int and not 0 <= value < 1 << 63):
-        raise ValueError("it is not what was written")
-    return value
-
-
-def _name(value: Any) -> str:
-    if segments(_is(value, str)) != [value]:
-        raise ValueError("it is not one name")
-    return str(value)
-
-
-def _date(value: Any) -> datetime | None:
-    return None if value is None else datetime.fromisoformat(_is(value, str)).astimezone(UTC)
-
-
-def _write(folders: list[tuple[Path | None, _Folder]]) -> OSError | None:
-    """Write them all; returns how one failed, if any did."""
-    failed = None
-    for file, kept in folders:
-        assert file
-        try:
-            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if kept.entries is None and not kept.files:
-                file.unlink(missing_ok=True)
-            else:
-                _put(file, "\n".join(_lines(kept)))
-        except OSError as failure:
-            failed = failure
-    return failed
-
-
-def _put(file: Path, text: str) -> None:
-    """In place of what was there, whole or not at all; only its owner may read it."""
-    fresh = file.with_name(f"{file.name}.{token_hex(4)}.tmp")
-    try:
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
-            out.write(text)
-        fresh.replace(file)
-    except OSError:
-        with suppress(OSError):
-            fresh.unlink()
-        raise
-
-
-def _lines(kept: _Folder) -> list[str]:
-    """A record as JSON, a name a line: one call for all would hold the interpreter for too long."""
-    when = datetime.fromtimestamp(kept.listed, UTC).isoformat() if kept.listed else None
-    head = json.dumps({"version": VERSION, "folder": kept.path, "listed": when})
-    rows = [_row(e.name, e.folder, e.size, e.modified, e.tag, e.mark) for e in (kept.entries or {}).values()]
-    files = [f"{json.dumps(name)}: {_row(f.size, f.tag, f.modified)}" for name, f in kept.files.items()]
-    entries = ["[", ",\n".join(rows), "]"] if kept.entries is not None else ["null"]
-    return [f'{head[:-1]}, "entries":', *entries, ', "files": {', ",\n".join(files), "}}"]
-
-
-def _row(*values: object) -> str:
-    return json.dumps([value.isoformat() if isinstance(value, datetime) else value for value in values])
