@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import shutil
+import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 SIZE = 10 * 10**9  # bytes that are kept, unless the configuration says so; at most a tenth of the disk
 SAVED = 60.0  # seconds between savings of the bytes of the day
+SCRUBBED = 5.0  # seconds between comparisons of one run of what is kept with its checksums
 
 log = logging.getLogger("playhead.cache")
 
@@ -121,18 +123,24 @@ class Works:
     # ── its life ──
 
     def begin(self) -> None:
-        """Save from time to time, until it is closed."""
+        """Save from time to time, and look for what the disk has spoiled, until it is closed."""
         self.tending = asyncio.create_task(self._tend())
 
     async def _tend(self) -> None:
+        saved = time.monotonic()
         while True:
-            await asyncio.sleep(SAVED)
-            await asyncio.to_thread(self._save)
+            await asyncio.sleep(SCRUBBED)
+            if self.cache and self.cache.reservoir:
+                await asyncio.to_thread(self.cache.reservoir.scrub)
+            if time.monotonic() - saved >= SAVED:
+                saved = time.monotonic()
+                await asyncio.to_thread(self._save)
 
     async def aclose(self) -> None:
         """After its trees were closed."""
         if self.tending:
             self.tending.cancel()
+            await asyncio.wait([self.tending])
         await asyncio.to_thread(self._save)
         if self.cache:
             await self.cache.aclose()

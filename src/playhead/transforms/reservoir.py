@@ -172,6 +172,7 @@ class Reservoir:
         self.pause_until = 0.0
         self.said: set[str] = set()
         self.punches = True
+        self.scrubbing: Iterator[tuple[Kept, int]] = iter(())  # what is to be compared next
         self.room_until, self.room = 0.0, 0  # what the disk had to spare when it was last asked
         self._find()
 
@@ -616,6 +617,14 @@ class Reservoir:
             told(kept, bad)
             total += bad
         return total
+
+    def scrub(self) -> None:
+        """Compare the next run of what is kept with its checksums (blocks: it reads)."""
+        for kept, run in self.scrubbing:
+            if kept.begun and kept.file is not None and kept.bytes_in(run):
+                self._compare(kept, run * PER_RUN, min((run + 1) * PER_RUN, len(kept.states)))
+                return
+        self.scrubbing = iter([(kept, run) for kept in self.all() for run in range(len(kept.touched))])
 
     def clear(self, kept: Kept | None = None) -> int:
         """Drop all that is kept of a file, or of every file, pinned or not, but what is being sent; the bytes freed."""
