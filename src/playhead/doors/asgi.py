@@ -28,7 +28,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 CHUNK = 64 << 10  # bytes in a message: what a client that stands still costs in memory, twice
-SHARED = 256 << 10  # the same of memory that others hold as well
+SHARED = 256 << 10  # the same of memory that others hold as well, where the server keeps views and copies nothing
 ACCOUNT = 16 << 20  # bytes of a file after which those sent are counted
 
 log = logging.getLogger("playhead.server")
@@ -172,7 +172,7 @@ async def _piece(piece: Piece, scope: Scope, send: Send, sent: Sent) -> None:
             await send({"type": "http.response.zerocopysend", **message})
             sent.bytes += count
         return
-    chunk = SHARED if isinstance(piece, memoryview) else CHUNK
+    chunk = SHARED if isinstance(piece, memoryview) and "playhead.cancels" in scope.get("extensions", {}) else CHUNK
     for at in range(0, len(piece), chunk):
         stop = min(at + chunk, len(piece))
         data: bytes | bytearray | memoryview | None

@@ -7,7 +7,9 @@ where it redirects. A URL is shown without user, password or query, for there se
 import asyncio
 import base64
 import logging
+import os
 import re
+import socket
 import ssl
 import time
 from collections import Counter
@@ -72,6 +74,25 @@ class Answered(aiohttp.ClientResponse):
         if self.client is not None:
             self.client.limits.leave()
             self.client = None
+
+    def taken_over(self) -> socket.socket | None:
+        """The socket that the rest of the body is to be read from, by whoever asked; None where that cannot be.
+
+        Only after all that had come before was read. The connection is not used again.
+        """
+        connection = self.connection
+        transport = connection.transport if connection else None
+        if transport is None or self.content.total_bytes < 0 or self.content.at_eof():
+            return None
+        sock = transport.get_extra_info("socket")
+        if (
+            sock is None
+            or transport.get_extra_info("sslcontext") is not None
+            or not hasattr(transport, "pause_reading")
+        ):
+            return None
+        transport.pause_reading()
+        return socket.socket(sock.family, socket.SOCK_STREAM, fileno=os.dup(sock.fileno()))
 
     def came(self, count: int) -> None:
         """So many bytes of the body have come."""

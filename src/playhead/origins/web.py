@@ -22,10 +22,12 @@ from playhead.errors import Changed, Damaged, Malformed, NotFound, Unavailable, 
 from playhead.limits import Limits
 from playhead.origins import index
 from playhead.origins.fetch import Access, Answered, Client, date, shown, translated
+from playhead.origins.receive import received
 from playhead.tree import Ask, Entries, Entry, Tree, segments
 
 PATIENCE = 5.0  # seconds for which an answer waits for the stream that it was asked for
 NEAR = 64 << 10  # bytes dropped from an answer rather than asking again
+LONG = 4 << 20  # bytes of a body for which its socket is read by ourselves
 INDEX = 10_000_000  # bytes of an index page
 
 _CONTENT_RANGE = re.compile(r"bytes\s+(\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", re.IGNORECASE)
@@ -77,13 +79,28 @@ class _Answer:
         self.among.discard(self)
         return True
 
+    def _left(self, at: int) -> int:
+        return self.stop - at if self.stop is not None else 0
+
+    def _long(self, at: int) -> bool:
+        return self._left(at) >= LONG
+
     async def body(self, start: int, stop: int | None) -> Pieces:
         """The bytes [start, stop) from it (to its end where `stop` is None); then it is closed."""
         at = self.start
         try:
             with translated(self.response.url):
                 while stop is None or at < stop:
-                    chunk, _ = await self.response.content.readchunk()
+                    chunk = self.response.content.read_nowait() if self._long(at) else b""
+                    if not chunk and self._long(at) and (own := self.response.taken_over()):
+                        async with aclosing(received(own, self.response, at, stop or at + self._left(at))) as views:
+                            async for view in views:
+                                begin, at = at, at + len(view)
+                                if at > start:
+                                    yield view[max(0, start - begin) :] if begin < start else view
+                        break
+                    if not chunk:
+                        chunk, _ = await self.response.content.readchunk()
                     if not chunk:
                         if self.response.content.at_eof():
                             break

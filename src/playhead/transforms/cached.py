@@ -20,7 +20,8 @@ from weakref import WeakSet, WeakValueDictionary
 
 from playhead.blob import Blob, Piece, Pieces
 from playhead.errors import Unavailable
-from playhead.transforms.flight import Buffer, Fill, Pool, whole_blocks
+from playhead.pool import Pool
+from playhead.transforms.flight import Buffer, Fill, whole_blocks
 from playhead.transforms.journal import BLOCK, RUN
 from playhead.transforms.reservoir import LEASE, Kept, Reservoir
 from playhead.tree import Ask, Entries, Entry, Tree, Why

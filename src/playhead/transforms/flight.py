@@ -9,7 +9,6 @@ where another fill begins.
 import asyncio
 import logging
 import mmap
-from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing, suppress
 
@@ -21,30 +20,6 @@ LINGER = 0.3  # seconds that a fill goes on with nobody waiting
 NEARLY = 256 << 10  # bytes before its end for which it is finished all the same
 
 log = logging.getLogger("playhead.cache")
-
-
-class Pool:
-    """Memory of a run each, aligned to pages; used again once nobody looks at it, for fresh pages cost much."""
-
-    def __init__(self, most: int) -> None:
-        self.most = most
-        self.free: deque[mmap.mmap] = deque()
-
-    def take(self) -> mmap.mmap:
-        """Memory to write to."""
-        for _ in range(min(len(self.free), 8)):
-            memory = self.free.popleft()
-            try:
-                memory.resize(RUN)  # refused while anybody holds a view of it
-                return memory
-            except (BufferError, SystemError, OSError, ValueError):
-                self.free.append(memory)
-        return mmap.mmap(-1, RUN)
-
-    def put(self, memory: mmap.mmap) -> None:
-        """Memory that nobody will write to again; views of it may still be on their way."""
-        if len(self.free) < self.most:
-            self.free.append(memory)
 
 
 class Buffer:
