@@ -35,6 +35,7 @@ NEAR = 1 << 20  # bytes that a reader waits for a fill to come, rather than begi
 LATELY = 1024  # files whose state stays in memory
 RESTING = 4  # one part of so many of the memory may hold what is on disk already
 TOGETHER = 8  # buffers that are written in one hop
+SLOW = 5.0  # seconds without room after which the disk is not waited for
 STUCK = 30.0  # seconds to wait for memory
 
 
@@ -48,6 +49,7 @@ class Cache:
         self.ring: OrderedDict[Buffer, File] = OrderedDict()  # buffers that nobody is writing to, oldest first
         self.pool = Pool(self.memory // RUN)
         self.held = 0  # bytes of all buffers
+        self.resting = 0  # bytes of those that are on disk too
         self.fetched = 0  # bytes that came from upstream
         self.streams = 0  # readers there are now
         self.waiters: deque[asyncio.Future[None]] = deque()
@@ -73,19 +75,35 @@ class Cache:
 
     async def room(self, size: int) -> None:
         """Return when there is memory for `size` bytes more; they are then counted. Raises Unavailable."""
+        left = STUCK
         while self.held + size > self.memory and not self._shrunk(size):
+            if not left:
+                raise Unavailable("there is no memory to read on: see `memory` in the configuration")
             ready = asyncio.get_running_loop().create_future()
             self.waiters.append(ready)
             try:
-                async with asyncio.timeout(STUCK):
+                async with asyncio.timeout(SLOW):
                     await ready
-            except TimeoutError as error:
-                raise Unavailable("there is no memory to read on: see `memory` in the configuration") from error
+            except TimeoutError:
+                left -= SLOW
+                self._give_up_writing()
         self.held += size
+
+    def _give_up_writing(self) -> None:
+        """The disk stands still: what waits for it is not kept."""
+        while self.queue:
+            file, buffer = self.queue.popleft()
+            file.queued -= 1
+            self.queued -= len(buffer)
+            self._at_rest(file, buffer, kept=False)
+            file.tell()
 
     def _shrunk(self, size: int) -> bool:
         while self.ring and self.held + size > self.memory:
-            buffer, file = self.ring.popitem(last=False)
+            unwanted = (buffer for buffer, file in self.ring.items() if not file.wants(buffer))
+            buffer = next(unwanted, None) or next(iter(self.ring))
+            file = self.ring.pop(buffer)
+            self.resting -= min(self.resting, len(buffer))
             self._drop(file, buffer)
         return self.held + size <= self.memory
 
@@ -108,9 +126,9 @@ class Cache:
                 ready.set_result(None)
 
     def keep(self, file: "File", buffer: Buffer) -> None:
-        """Have a buffer written to the reservoir; where the disk does not keep up, it is not."""
-        if self.reservoir is None or file.kept is None or self.queued > self.memory // 2:
-            self._at_rest(file, buffer)
+        """Have a buffer written to the reservoir."""
+        if self.reservoir is None or file.kept is None:
+            self._at_rest(file, buffer, kept=False)
             return
         self.queue.append((file, buffer))
         file.queued += 1
@@ -133,7 +151,7 @@ class Cache:
                         if done and not buffer.direct:  # the page cache has it
                             self._drop(file, buffer)
                         else:
-                            self._at_rest(file, buffer)
+                            self._at_rest(file, buffer, kept=done)
                     file.queued -= len(buffers)
                     file.tell()
         finally:
@@ -148,12 +166,19 @@ class Cache:
             buffers.append(self.queue.popleft()[1])
         return file, buffers
 
-    def _at_rest(self, file: "File", buffer: Buffer) -> None:
+    def _at_rest(self, file: "File", buffer: Buffer, *, kept: bool) -> None:
+        """A buffer that nobody writes to: in memory until room is needed, and of those on disk a part only."""
         self.ring[buffer] = file
-        while len(self.ring) * RUN > self.memory // RESTING:
+        self.resting += len(buffer) * kept
+        while kept and self.resting > self.memory // RESTING and self.ring:
             old, owner = self.ring.popitem(last=False)
+            self.resting -= min(self.resting, len(old))
             self._drop(owner, old)
         self.tell()
+
+    def lasting(self, file: "File") -> bool:
+        """Does what is read of a file go to disk now?"""
+        return self.reservoir is not None and file.kept is not None and not self.reservoir.paused
 
     async def aclose(self) -> None:
         """Let what is being written come to an end, and give the reservoir up."""
@@ -172,6 +197,7 @@ class File:
         self.fills: list[Fill] = []
         self.queued = 0  # buffers that wait to be written
         self.waiting: list[asyncio.Future[None]] = []
+        self.readers: set[Reader] = set()
         self.cold = False
 
     # ── what is there ──
@@ -236,6 +262,10 @@ class File:
     def _over(self, fill: Fill) -> None:
         self.fills.remove(fill)
 
+    def wants(self, buffer: Buffer) -> bool:
+        """Is a reader about to come to it?"""
+        return any(reader.at < buffer.at and buffer.start < reader.at + MOST for reader in self.readers)
+
     async def settled(self) -> None:
         """Return when what has come is on disk, as far as it is to be."""
         while self.queued:
@@ -261,7 +291,8 @@ class Reader:
     """One who reads on from `start`, and what is read ahead for it."""
 
     def __init__(self, file: File, start: int, stop: int) -> None:
-        self.file, self.start, self.began = file, start, time.monotonic()
+        self.file, self.start, self.at, self.began = file, start, start, time.monotonic()
+        file.readers.add(self)
         self.end = whole_blocks(start, stop, file.size)[1]
         first = first_request(start, None if stop == file.size else stop)
         self.length = first[1] - first[0]
@@ -270,6 +301,7 @@ class Reader:
 
     def leave(self) -> None:
         """It wants nothing more."""
+        self.file.readers.discard(self)
         self.file.cache.streams -= 1
         for fill in self.held:
             fill.release()
@@ -292,10 +324,14 @@ class Reader:
     def window(self, at: int) -> int:
         """Bytes to have ready ahead of it."""
         pace = (at - self.start) / max(1.0, time.monotonic() - self.began)
-        return int(min(MOST, max(LEAST, AHEAD * pace)))
+        wanted, cache = int(min(MOST, max(LEAST, AHEAD * pace))), self.file.cache
+        if cache.lasting(self.file):
+            return wanted
+        return min(wanted, max(FIRST, cache.memory // (2 * max(1, cache.streams))))  # it must stay in memory till then
 
     def look_ahead(self, at: int) -> None:
         """Begin to read what it will want soon."""
+        self.at = at
         if self.held:
             self.pass_by(at)
         window = self.window(at)
@@ -326,7 +362,8 @@ class Reader:
         if file.kept is not None and reservoir is not None and file.kept.held(at, at + 1):
             stop = min(self.end, at + RUN)
             file.kept = await asyncio.to_thread(_checked, reservoir, file.kept, at, stop)
-            return
+            if file.ready(at, at + 1) is not None:
+                return
         fill = file.covering(at)
         if fill is not None and at - fill.at > NEAR:  # it would take too long: that one goes up to here only
             fill.stop, fill = at // BLOCK * BLOCK, None

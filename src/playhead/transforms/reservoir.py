@@ -54,12 +54,13 @@ log = logging.getLogger("playhead.cache")
 class DataFile:
     """An open data file, closed when nobody holds it any more."""
 
-    __slots__ = ("fd", "path")
+    __slots__ = ("cut", "fd", "path")
 
     def __init__(self, path: str, size: int, *, create: bool) -> None:
         self.path = path
         self.fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_CREAT if create else 0), 0o600)
-        if os.fstat(self.fd).st_size < size:
+        self.cut = os.fstat(self.fd).st_size < size  # something was taken from it, or it is new
+        if self.cut:
             os.ftruncate(self.fd, size)
 
     def fileno(self) -> int:
@@ -121,6 +122,10 @@ class Kept:
         count = len(states) - len(states.lstrip(which))
         return max(0, min(stop, (first + count) * BLOCK) - start)
 
+    def doubt(self) -> None:
+        """Nothing is known to be right any more: it is to be compared again."""
+        self.states = self.states.replace(b"\x01", b"\x02")
+
     def bytes_in(self, run: int) -> int:
         """Bytes of a run that are on disk."""
         states = self.states[run * PER_RUN : (run + 1) * PER_RUN]
@@ -163,6 +168,7 @@ class Reservoir:
         self.lock = threading.Lock()  # held for moments: the loop takes it too
         self.loading, self.journals = threading.Lock(), threading.Lock()  # held while a journal is read, or written
         self.known: WeakValueDictionary[str, Kept] = WeakValueDictionary()
+        self.foreign: set[str] = set()  # files of another version of the format
         self.files: dict[str, Kept] = {}  # those that something is kept of
         self.open: OrderedDict[str, Kept] = OrderedDict()  # those whose data file is open
         self.most_open = max(16, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
@@ -175,6 +181,19 @@ class Reservoir:
         self.scrubbing: Iterator[tuple[Kept, int]] = iter(())  # what is to be compared next
         self.room_until, self.room = 0.0, 0  # what the disk had to spare when it was last asked
         self._find()
+        self.punches = self._can_punch()
+
+    def _can_punch(self) -> bool:
+        """Can holes be punched into files here?"""
+        path = os.path.join(self.folder, "lock.new")
+        try:
+            file = DataFile(path, BLOCK, create=True)
+            _punched(file.fd, 0, BLOCK)
+        except OSError:
+            return False
+        finally:
+            _remove(path)
+        return True
 
     def close(self) -> None:
         """Give the folder up; the times of last use are left for the next run."""
@@ -195,17 +214,19 @@ class Reservoir:
                 data = names.get(f"{key}.data")
                 size = OVERHEAD + (data.st_blocks * 512 if data else 0) + info.st_size
                 self.waiting[key] = size, info.st_mtime
-            elif kind == "data" and f"{key}.journal" not in names:
-                _remove(os.path.join(self.folder, name))  # its journal was never begun, or is gone
+            elif (kind == "data" and f"{key}.journal" not in names) or kind == "new":
+                _remove(os.path.join(self.folder, name))  # its journal was never begun, or is gone; or was not finished
         self.used = sum(size for size, _ in self.waiting.values())
 
     def kept(self, tag: str, size: int, name: str = "") -> Kept | None:
-        """What is here of the file with a tag (blocks: it may read a journal); None: it is too large to keep."""
+        """What is here of the file with a tag (blocks: it may read a journal); None: it cannot be kept."""
         if size > LARGEST:
             return None
         key = key_of(tag)
         with self.loading:
             found = self.known.get(key) or self._loaded(key)
+            if key in self.foreign:
+                return None
             if found is None or found.size != size or found.tag != tag:
                 if found is not None:  # a promise was broken, by whoever made the tag
                     self._forget(found)
@@ -229,6 +250,7 @@ class Reservoir:
             os.truncate(f"{path}.journal", contents.length)
         except journal.Foreign:
             del self.waiting[key]  # its bytes count, and stay
+            self.foreign.add(key)
             return None
         except (OSError, journal.Torn, UnicodeError):
             del self.waiting[key]
@@ -246,16 +268,27 @@ class Reservoir:
         for run in contents.pinned:
             kept.pinned[run] = 1
         with self.lock:
-            self.used += kept.bytes + _beside(kept) - used
+            recorded = kept.bytes + _beside(kept)
+            self.used += recorded - used
             self.files[key] = self.known[key] = kept
             del self.waiting[key]
+        self._open(kept)
+        if used > recorded + BLOCK:  # a kill came between the bytes and their record
+            for first, last in list(_groups(kept.states, 0, len(kept.states), MISSING)):
+                self._hole(kept, first * BLOCK, (last - first) * BLOCK)
         return kept
 
     def _open(self, kept: Kept) -> None:
         try:
-            self._opened(kept, DataFile(f"{kept.path}.data", _on_disk(kept.size), create=False))
-        except OSError:
+            file = DataFile(f"{kept.path}.data", _on_disk(kept.size), create=False)
+        except (FileNotFoundError, IsADirectoryError):
             self._forget(kept)
+        except OSError as error:
+            self._trouble(error)  # it is not open now; perhaps it is later
+        else:
+            if file.cut:
+                kept.doubt()
+            self._opened(kept, file)
 
     def _opened(self, kept: Kept, file: DataFile) -> DataFile:
         """The data file is open now; so many as may be, those used longest ago are closed."""
@@ -351,7 +384,8 @@ class Reservoir:
             data = b""
         del lease
         found = dict(zip(range(first, last), journal.crcs(memoryview(data)), strict=False))
-        bad = []
+        bad: list[int] = []
+        sent: list[int] = []
         with self.lock:
             self._settle()
             for block in range(first, last):
@@ -359,16 +393,15 @@ class Reservoir:
                     continue
                 if found.get(block) == kept.crcs[block]:
                     kept.states[block] = KEPT
-                elif kept.leases[block // PER_RUN]:
-                    kept.states[block] = UNSURE  # somebody is being sent it: it goes when it is next asked for
-                else:
-                    kept.states[block] = GOING
-                    bad.append(block)
-            self.bad += len(bad)
-        if bad:
+                    continue
+                (sent if kept.states[block] == KEPT and kept.leases[block // PER_RUN] else bad).append(block)
+                kept.states[block] = GOING
+            self.bad += len(bad) + len(sent)
+        if bad or sent:
             self._say("blocks of the cache were damaged; they are fetched again")
             self._punch(kept, bad)
-        return len(bad)
+            self._punch(kept, sent, holes=False)  # somebody is being sent them: they can only get better
+        return len(bad) + len(sent)
 
     # ── writing ──
 
@@ -380,11 +413,13 @@ class Reservoir:
         False: not all are kept. `cold`: nobody listens to them (a copy, a scan); they go first. `direct`: past the
         page cache, for which the bytes must begin at a page of memory.
         """
-        if time.monotonic() < self.pause_until:
+        if self.paused:
             return False
         claims = [claim for start, data in parts for claim in self._claimed(kept, start, data)]
         if not claims:
             return False
+        with suppress(OSError):
+            os.makedirs(self.folder, mode=0o700, exist_ok=True)
         blocks = [block for claim in claims for block in claim.blocks]
         need, reserved = len(blocks) * (BLOCK + 16) + OVERHEAD * (not kept.begun), False
         try:
@@ -401,7 +436,13 @@ class Reservoir:
             else:
                 self._say(str(error))
             return False
-        return self._are_here(kept, dict(zip(blocks, crcs, strict=True)), file, 0.0 if cold else time.time())
+        found = dict(zip(blocks, crcs, strict=True))
+        if self._are_here(kept, found, file, 0.0 if cold else time.time()):
+            return True
+        self._forget(kept)  # its files were removed meanwhile
+        with self.lock:
+            self.used -= len(blocks) * BLOCK
+        return False
 
     def _claimed(self, kept: Kept, start: int, data: memoryview) -> list["_Claim"]:
         """The blocks of some bytes that nobody has, nor is about to write; they are ours to write now."""
@@ -425,8 +466,7 @@ class Reservoir:
             written = kept.begun and os.fstat(file.fd).st_nlink > 0
             for block, crc in crcs.items():
                 kept.crcs[block], kept.states[block] = crc, KEPT if written else MISSING
-            if not written:  # the file was forgotten meanwhile
-                self.used -= len(crcs) * BLOCK
+            if not written:
                 return False
             self.files[kept.key] = kept
             self.written += len(crcs)
@@ -437,26 +477,25 @@ class Reservoir:
     def _file_of(self, kept: Kept) -> DataFile:
         """The data file to write to, made where it is not there."""
         with self.lock:
+            kept.checked = 0.0
             file, sound = kept.file, self._sound(kept)
         if file is not None and sound:
             return file
         if file is not None:
             self._forget(kept)
-        os.makedirs(self.folder, mode=0o700, exist_ok=True)
         return self._opened(kept, DataFile(f"{kept.path}.data", _on_disk(kept.size), create=True))
 
     def _record(self, kept: Kept, entries: list[tuple[int, int, int]]) -> None:
-        data = journal.records(kept.seed, entries)
+        path, data = f"{kept.path}.journal", journal.records(kept.seed, entries)
         with self.journals:
-            begin = b"" if kept.begun else journal.header(kept.tag, kept.size, kept.name)
-            journal.append(f"{kept.path}.journal", begin + data)
+            if kept.begun and (kept.records > 4 * len(kept.states) + 1024 or not os.path.exists(path)):
+                self._rewrite(kept)
+            journal.append(path, data if kept.begun else journal.header(kept.tag, kept.size, kept.name) + data)
             kept.begun = True
             kept.records += len(entries)
-            if kept.records > 4 * len(kept.states) + 1024:
-                self._rewrite(kept)
 
     def _rewrite(self, kept: Kept) -> None:
-        """A journal that has grown long is written anew."""
+        """A journal that has grown long, or was removed, is written anew (what is being written comes after that)."""
         entries = [(at, kept.crcs[at], journal.HERE) for at, state in enumerate(kept.states) if state in (KEPT, UNSURE)]
         entries += [(run * PER_RUN, 0, journal.PINNED) for run, pinned in enumerate(kept.pinned) if pinned]
         new = f"{kept.path}.new"
@@ -471,6 +510,11 @@ class Reservoir:
         """The disk is full or fails: keep nothing for a while."""
         self.pause_until = time.monotonic() + PAUSE
         self._say(f"the cache cannot be used now: {os.strerror(error.errno or errno.EIO).lower()}; going on without it")
+
+    @property
+    def paused(self) -> bool:
+        """Is nothing written now, since the disk was full or failed?"""
+        return time.monotonic() < self.pause_until
 
     def _say(self, line: str) -> None:
         """Once a line, until things went well for a while."""
@@ -516,7 +560,7 @@ class Reservoir:
                 with self.loading:
                     kept = self._loaded(key)
             if kept is not None:
-                freed += self._drop(kept, range(len(kept.touched)) if run is None else [run])
+                freed += self._drop(kept, range(len(kept.touched)) if run is None or not self.punches else [run])
         self.room_until = 0.0
         return freed
 
@@ -556,27 +600,30 @@ class Reservoir:
                     kept.states[block] = GOING
         return self._forget(kept) if whole else self._punch(kept, going)
 
-    def _punch(self, kept: Kept, going: list[int]) -> int:
+    def _punch(self, kept: Kept, going: list[int], *, holes: bool = True) -> int:
         """Record that blocks are dropped, then take their bytes off the disk; returns how many bytes."""
         if not going:
             return 0
+        recorded = 16 * len(going)
         try:
             self._record(kept, [(block, 0, journal.DROPPED) for block in going])
         except OSError as error:
             self._trouble(error)  # their bytes still go: by its CRC nobody believes a hole
-        for first, last in _ranges(going):
+            recorded = 0
+        for first, last in _ranges(going) if holes and self.punches else ():
             self._hole(kept, first * BLOCK, (last - first) * BLOCK)
         with self.lock:
             for block in going:
                 kept.states[block] = MISSING
-            self.used += (16 - BLOCK) * len(going)
-        return (BLOCK - 16) * len(going)
+            self.used += recorded - BLOCK * len(going)
+        return BLOCK * len(going) - recorded
 
     def _hole(self, kept: Kept, start: int, length: int) -> None:
-        if kept.file is None:
-            return
         try:
-            _punched(kept.file.fd, start, length)
+            file = kept.file or DataFile(f"{kept.path}.data", _on_disk(kept.size), create=False)
+            _punched(file.fd, start, length)
+        except FileNotFoundError:
+            return
         except OSError as error:
             if error.errno in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
                 self.punches = False
@@ -587,13 +634,16 @@ class Reservoir:
 
     def pin(self, kept: Kept, start: int, stop: int, *, on: bool = True) -> None:
         """Hold (or no longer) the runs of [start, stop) that are kept. Raises Full beyond half of the quota."""
-        runs = range(start // RUN, -(-stop // RUN)) if start < stop else range(0)
-        if on and self.pinned() + (stop - start) > PINNED * self.size:
+        runs = [run for run in range(start // RUN, -(-stop // RUN)) if kept.pinned[run] != on] if start < stop else []
+        more = sum(min(RUN, kept.size - run * RUN) for run in runs)
+        if on and self.pinned() + more > PINNED * self.size:
             raise Full(f"pins may hold half of the cache's {self.size:,} bytes, and that is used up")
         for run in runs:
             kept.pinned[run] = on
-        if kept.begun:
+        if kept.begun and runs:
             self._record(kept, [(run * PER_RUN, 0, journal.PINNED if on else journal.UNPINNED) for run in runs])
+            with self.lock:
+                self.used += 16 * len(runs)
 
     def pinned(self) -> int:
         """Bytes that pins hold."""
