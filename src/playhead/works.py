@@ -23,7 +23,7 @@ from playhead.tree import Tree
 
 if TYPE_CHECKING:
     from playhead.origins.web import WebTree
-    from playhead.transforms.cached import Cache
+    from playhead.transforms.filling import Cache
     from playhead.transforms.reservoir import Reservoir
     from playhead.transforms.retry import Retried
 
@@ -79,7 +79,7 @@ class Works:
         return cached(listed(tree, folder_of(self.config) / "listings", name=name), self._cache())
 
     def _cache(self) -> "Cache":
-        from playhead.transforms.cached import Cache
+        from playhead.transforms.filling import Cache
 
         if self.cache is None:
             self.cache = Cache(self._reservoir(), self.config.memory)

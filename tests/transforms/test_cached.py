@@ -18,9 +18,11 @@ from playhead.blob import FileSpan, Pieces, literal
 from playhead.origins.memory import MemoryTree
 from playhead.origins.web import WebTree
 from playhead.transforms import flight, reservoir
-from playhead.transforms.cached import FIRST, Cache, CachedBlob, cached
+from playhead.transforms.cached import CachedBlob, cached
+from playhead.transforms.filling import Cache
 from playhead.transforms.journal import BLOCK, RUN
 from playhead.transforms.listed import listed
+from playhead.transforms.reader import FIRST
 from playhead.transforms.reservoir import Reservoir
 from playhead.tree import Entries, Entry, Why
 from tests.fakes import origin as lies

@@ -17,7 +17,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from playhead import Ask, Busy, Changed, Damaged, Unavailable
 from playhead.origins.web import WebTree
 from playhead.transforms import reservoir
-from playhead.transforms.cached import Cache, cached
+from playhead.transforms.cached import cached
+from playhead.transforms.filling import Cache
 from playhead.transforms.listed import listed
 from playhead.transforms.reservoir import Reservoir
 from tests.fakes.origin import Origin, instead, rst, short, status

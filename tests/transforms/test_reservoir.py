@@ -19,7 +19,8 @@ from playhead.blob import FileSpan
 from playhead.errors import Full
 from playhead.transforms import journal, reservoir
 from playhead.transforms.journal import BLOCK, RUN
-from playhead.transforms.reservoir import LARGEST, Kept, Reservoir
+from playhead.transforms.kept import Kept
+from playhead.transforms.reservoir import LARGEST, Reservoir
 
 MIB = 1 << 20
 SIZE = 2 * RUN + 5 * BLOCK + 77  # of a file, unless said otherwise
@@ -109,7 +110,7 @@ def on_disk(folder: Path) -> int:
 
 def accounted(store: Reservoir) -> int:
     """What `used` must be when nothing is going on."""
-    beside = sum(reservoir._beside(kept) for kept in store.files.values())
+    beside = sum(reservoir.beside(kept) for kept in store.files.values())
     return sum(kept.bytes for kept in store.files.values()) + beside + sum(size for size, _ in store.waiting.values())
 
 
@@ -806,7 +807,7 @@ def test_a_file_that_cannot_be_opened_now_is_not_thrown_away(
 def test_where_holes_cannot_be_punched_whole_files_go(
     folder: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    monkeypatch.setattr(reservoir, "_punched", failing(number))
+    monkeypatch.setattr(reservoir, "punched", failing(number))
     store = opened(folder, 16 * MIB)
     for turn in range(12):
         kept = file_of(store, f"f{turn}", 4 * RUN)
@@ -817,7 +818,7 @@ def test_where_holes_cannot_be_punched_whole_files_go(
 
 
 def test_where_holes_cannot_be_punched_bad_blocks_are_not_given(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reservoir, "_punched", failing(errno.EOPNOTSUPP))
+    monkeypatch.setattr(reservoir, "punched", failing(errno.EOPNOTSUPP))
     store = opened(folder)
     path = Path(filled(store, "a").path + ".data")
     killed(store)

@@ -91,7 +91,7 @@ class Site:
     def _count(self, sent: asgi.Sent, began: float) -> None:
         served = self.served
         served.streams -= 1
-        served.answers[sent.status] += 1
+        served.answers[sent.status] = served.answers.get(sent.status, 0) + 1  # += asks Counter.__missing__, and slowly
         served.bytes += sent.bytes
         if sent.began and sent.status in (200, 206):
             (served.kept if sent.ready else served.fetched).add(sent.began - began)

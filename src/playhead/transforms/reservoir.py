@@ -14,9 +14,7 @@ A disk that is full or fails ends the keeping for that write, and for a minute; 
 folder (a lock); all methods may be called from any thread.
 """
 
-import ctypes
 import errno
-import fcntl
 import logging
 import os
 import resource
@@ -27,13 +25,28 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from hashlib import blake2b
 from weakref import WeakValueDictionary
 
 from playhead.blob import FileSpan
-from playhead.errors import Busy, Full
+from playhead.errors import Full
 from playhead.transforms import journal
+from playhead.transforms.datafile import Claim, DataFile, locked, on_disk, private, punched, pwrite, remove
 from playhead.transforms.journal import BLOCK, PER_RUN, RUN
+from playhead.transforms.kept import (
+    CLAIMED,
+    GOING,
+    KEPT,
+    MISSING,
+    OVERHEAD,
+    UNSURE,
+    Kept,
+    Lease,
+    beside,
+    groups,
+    in_runs,
+    key_of,
+    ranges,
+)
 
 LEASE = 16 << 20  # bytes of the longest span given
 AGAIN = 2.0  # seconds after which a touch is another one, by which a run shows that it is wanted
@@ -42,104 +55,9 @@ PINNED = 0.5  # of the quota: what pins may hold
 BATCH = 32 << 20  # bytes that one eviction frees at least, where the quota is large
 SOUND = 1.0  # seconds for which a data file is believed to be the one in the folder
 PAUSE = 60.0  # seconds without writing after the disk failed
-DIRECT = 4096  # alignment of unbuffered writes
 LARGEST = 256 << 30  # bytes of a file beyond which nothing of it is kept (its states would take much memory)
-OVERHEAD = 8 << 10  # bytes that an empty data file and a new journal take
-
-MISSING, KEPT, UNSURE, CLAIMED, GOING = range(5)  # states of a block in memory
 
 log = logging.getLogger("playhead.cache")
-
-
-class DataFile:
-    """An open data file, closed when nobody holds it any more."""
-
-    __slots__ = ("cut", "fd", "path")
-
-    def __init__(self, path: str, size: int, *, create: bool) -> None:
-        self.path = path
-        self.fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_CREAT if create else 0), 0o600)
-        self.cut = os.fstat(self.fd).st_size < size  # something was taken from it, or it is new
-        if self.cut:
-            os.ftruncate(self.fd, size)
-
-    def fileno(self) -> int:
-        return self.fd
-
-    def __del__(self) -> None:
-        if hasattr(self, "fd"):
-            os.close(self.fd)
-
-
-class Lease:
-    """A data file as a span names it; while it lives, nothing of its runs is evicted."""
-
-    __slots__ = ("_fd", "_file", "_kept", "_over", "_runs")
-
-    def __init__(self, kept: "Kept", file: DataFile, runs: range, over: "deque[tuple[array[int], range]]") -> None:
-        self._kept, self._file, self._runs, self._fd, self._over = kept, file, runs, file.fd, over
-        for run in runs:
-            kept.leases[run] += 1
-
-    def fileno(self) -> int:
-        return self._fd
-
-    def __del__(self) -> None:
-        self._over.append((self._kept.leases, self._runs))  # counted down by whoever next has the lock
-
-
-class Kept:
-    """What is here of one file: the state of each block, and of each run when it was touched."""
-
-    def __init__(self, folder: str, tag: str, size: int, name: str) -> None:
-        self.tag, self.size, self.name = tag, size, name
-        self.key = key_of(tag)
-        self.path = os.path.join(folder, self.key)
-        self.file: DataFile | None = None
-        self.begun = False  # is there a journal?
-        self.checked = 0.0
-        self.records = 0
-        self.seed = journal.seed(tag, size, name)
-        blocks, runs = journal.blocks_of(size), journal.runs_of(size)
-        self.states = bytearray(blocks)
-        self.crcs = array("I", bytes(4 * blocks))
-        self.touched = array("d", bytes(8 * runs))  # by the wall clock, for it outlives a run of ours
-        self.wanted = bytearray(runs)  # touched again later
-        self.pinned = bytearray(runs)
-        self.leases = array("i", bytes(4 * runs))
-
-    def here(self, start: int, stop: int) -> int:
-        """How many bytes from `start` on, up to `stop`, are kept and known to be right."""
-        return self._extent(start, stop, b"\x01")
-
-    def held(self, start: int, stop: int) -> int:
-        """The same with those whose CRC was not compared yet."""
-        return self._extent(start, stop, b"\x01\x02")
-
-    def _extent(self, start: int, stop: int, which: bytes) -> int:
-        first = start // BLOCK
-        states = self.states[first : -(-stop // BLOCK)]
-        count = len(states) - len(states.lstrip(which))
-        return max(0, min(stop, (first + count) * BLOCK) - start)
-
-    def doubt(self) -> None:
-        """Nothing is known to be right any more: it is to be compared again."""
-        self.states = self.states.replace(b"\x01", b"\x02")
-
-    def bytes_in(self, run: int) -> int:
-        """Bytes of a run that are on disk."""
-        states = self.states[run * PER_RUN : (run + 1) * PER_RUN]
-        return BLOCK * (len(states) - states.count(MISSING) - states.count(CLAIMED))
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of the whole that are on disk, counted in blocks."""
-        return BLOCK * (self.states.count(KEPT) + self.states.count(UNSURE))
-
-
-def key_of(tag: str) -> str:
-    """The name that a file's blocks have in the folder."""
-    return blake2b(tag.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +82,7 @@ class Reservoir:
     def __init__(self, folder: str, size: int, free: int = 0) -> None:
         self.folder, self.size, self.free = folder, size, free
         os.makedirs(folder, mode=0o700, exist_ok=True)
-        self.lock_file = _locked(os.path.join(folder, "lock"))
+        self.lock_file = locked(os.path.join(folder, "lock"))
         self.lock = threading.Lock()  # held for moments: the loop takes it too
         self.loading, self.journals = threading.Lock(), threading.Lock()  # held while a journal is read, or written
         self.known: WeakValueDictionary[str, Kept] = WeakValueDictionary()
@@ -188,11 +106,11 @@ class Reservoir:
         path = os.path.join(self.folder, "lock.new")
         try:
             file = DataFile(path, BLOCK, create=True)
-            _punched(file.fd, 0, BLOCK)
+            punched(file.fd, 0, BLOCK)
         except OSError:
             return False
         finally:
-            _remove(path)
+            remove(path)
         return True
 
     def close(self) -> None:
@@ -215,7 +133,7 @@ class Reservoir:
                 size = OVERHEAD + (data.st_blocks * 512 if data else 0) + info.st_size
                 self.waiting[key] = size, info.st_mtime
             elif (kind == "data" and f"{key}.journal" not in names) or kind == "new":
-                _remove(os.path.join(self.folder, name))  # its journal was never begun, or is gone; or was not finished
+                remove(os.path.join(self.folder, name))  # its journal was never begun, or is gone; or was not finished
         self.used = sum(size for size, _ in self.waiting.values())
 
     def kept(self, tag: str, size: int, name: str = "") -> Kept | None:
@@ -255,7 +173,7 @@ class Reservoir:
         except (OSError, journal.Torn, UnicodeError):
             del self.waiting[key]
             for ending in ("data", "journal"):
-                _remove(f"{path}.{ending}")
+                remove(f"{path}.{ending}")
             with self.lock:
                 self.used -= used
             return None
@@ -268,19 +186,19 @@ class Reservoir:
         for run in contents.pinned:
             kept.pinned[run] = 1
         with self.lock:
-            recorded = kept.bytes + _beside(kept)
+            recorded = kept.bytes + beside(kept)
             self.used += recorded - used
             self.files[key] = self.known[key] = kept
             del self.waiting[key]
         self._open(kept)
         if used > recorded + BLOCK:  # a kill came between the bytes and their record
-            for first, last in list(_groups(kept.states, 0, len(kept.states), MISSING)):
+            for first, last in list(groups(kept.states, 0, len(kept.states), MISSING)):
                 self._hole(kept, first * BLOCK, (last - first) * BLOCK)
         return kept
 
     def _open(self, kept: Kept) -> None:
         try:
-            file = DataFile(f"{kept.path}.data", _on_disk(kept.size), create=False)
+            file = DataFile(f"{kept.path}.data", on_disk(kept.size), create=False)
         except (FileNotFoundError, IsADirectoryError):
             self._forget(kept)
         except OSError as error:
@@ -303,7 +221,7 @@ class Reservoir:
     def _forget(self, kept: Kept) -> int:
         """Nothing of this file is here any more (its files are gone, or not to be believed); the bytes freed."""
         with self.lock:
-            freed = kept.bytes + _beside(kept)
+            freed = kept.bytes + beside(kept)
             self.used -= freed
             for block, state in enumerate(kept.states):
                 if state in (KEPT, UNSURE):
@@ -312,7 +230,7 @@ class Reservoir:
             self.open.pop(kept.key, None)
             self.files.pop(kept.key, None)
             for ending in ("data", "journal"):
-                _remove(f"{kept.path}.{ending}")
+                remove(f"{kept.path}.{ending}")
         return freed
 
     def _sound(self, kept: Kept) -> bool:
@@ -325,7 +243,7 @@ class Reservoir:
             info = os.fstat(kept.file.fd)
         except OSError:
             return False
-        return info.st_nlink > 0 and info.st_size >= _on_disk(kept.size)
+        return info.st_nlink > 0 and info.st_size >= on_disk(kept.size)
 
     # ── reading ──
 
@@ -368,7 +286,7 @@ class Reservoir:
 
     def check(self, kept: Kept, start: int, stop: int) -> None:
         """Compare the CRC of each unsure block in [start, stop); bad ones are dropped (blocks: it reads)."""
-        for first, last in list(_groups(kept.states, start // BLOCK, -(-stop // BLOCK), UNSURE)):
+        for first, last in list(groups(kept.states, start // BLOCK, -(-stop // BLOCK), UNSURE)):
             self._compare(kept, first, last)
 
     def _compare(self, kept: Kept, first: int, last: int) -> int:
@@ -426,7 +344,7 @@ class Reservoir:
             self._reserve(need)
             reserved = True
             file = self._file_of(kept)
-            _pwrite(file, claims, direct)
+            pwrite(file, claims, direct)
             crcs = [crc for claim in claims for crc in journal.crcs(claim.data)]
             self._record(kept, [(block, crc, journal.HERE) for block, crc in zip(blocks, crcs, strict=True)])
         except (Full, OSError) as error:
@@ -444,16 +362,16 @@ class Reservoir:
             self.used -= len(blocks) * BLOCK
         return False
 
-    def _claimed(self, kept: Kept, start: int, data: memoryview) -> list["_Claim"]:
+    def _claimed(self, kept: Kept, start: int, data: memoryview) -> list["Claim"]:
         """The blocks of some bytes that nobody has, nor is about to write; they are ours to write now."""
         first, last = start // BLOCK, -(-(start + len(data)) // BLOCK)
         with self.lock:
-            found = list(_groups(kept.states, first, last, MISSING))
+            found = list(groups(kept.states, first, last, MISSING))
             for a, b in found:
                 kept.states[a:b] = bytes([CLAIMED]) * (b - a)
-        return [_Claim(range(a, b), data[(a - first) * BLOCK : (b - first) * BLOCK]) for a, b in found]
+        return [Claim(range(a, b), data[(a - first) * BLOCK : (b - first) * BLOCK]) for a, b in found]
 
-    def _unclaim(self, kept: Kept, claims: list["_Claim"], reserved: int) -> None:
+    def _unclaim(self, kept: Kept, claims: list["Claim"], reserved: int) -> None:
         for claim in claims:
             self._hole(kept, claim.blocks.start * BLOCK, len(claim.blocks) * BLOCK)
         with self.lock:
@@ -483,7 +401,7 @@ class Reservoir:
             return file
         if file is not None:
             self._forget(kept)
-        return self._opened(kept, DataFile(f"{kept.path}.data", _on_disk(kept.size), create=True))
+        return self._opened(kept, DataFile(f"{kept.path}.data", on_disk(kept.size), create=True))
 
     def _record(self, kept: Kept, entries: list[tuple[int, int, int]]) -> None:
         path, data = f"{kept.path}.journal", journal.records(kept.seed, entries)
@@ -499,7 +417,7 @@ class Reservoir:
         entries = [(at, kept.crcs[at], journal.HERE) for at, state in enumerate(kept.states) if state in (KEPT, UNSURE)]
         entries += [(run * PER_RUN, 0, journal.PINNED) for run, pinned in enumerate(kept.pinned) if pinned]
         new = f"{kept.path}.new"
-        with open(new, "wb", opener=_private) as file:
+        with open(new, "wb", opener=private) as file:
             file.write(journal.header(kept.tag, kept.size, kept.name) + journal.records(kept.seed, entries))
         os.replace(new, f"{kept.path}.journal")
         with self.lock:
@@ -610,7 +528,7 @@ class Reservoir:
         except OSError as error:
             self._trouble(error)  # their bytes still go: by its CRC nobody believes a hole
             recorded = 0
-        for first, last in _ranges(going) if holes and self.punches else ():
+        for first, last in ranges(going) if holes and self.punches else ():
             self._hole(kept, first * BLOCK, (last - first) * BLOCK)
         with self.lock:
             for block in going:
@@ -620,8 +538,8 @@ class Reservoir:
 
     def _hole(self, kept: Kept, start: int, length: int) -> None:
         try:
-            file = kept.file or DataFile(f"{kept.path}.data", _on_disk(kept.size), create=False)
-            _punched(file.fd, start, length)
+            file = kept.file or DataFile(f"{kept.path}.data", on_disk(kept.size), create=False)
+            punched(file.fd, start, length)
         except FileNotFoundError:
             return
         except OSError as error:
@@ -663,7 +581,7 @@ class Reservoir:
         for kept in self.all():
             if kept.file is None:
                 self._open(kept)
-            bad = sum(self._compare(kept, first, last) for first, last in _in_runs(len(kept.states)))
+            bad = sum(self._compare(kept, first, last) for first, last in in_runs(len(kept.states)))
             told(kept, bad)
             total += bad
         return total
@@ -691,113 +609,3 @@ class Reservoir:
             pinned = sum(kept.bytes_in(run) for kept in files for run, held in enumerate(kept.pinned) if held)
             count = len(files) + len(self.waiting)
             return Summary(self.size, self.used, count, pinned, self.written, self.evicted, self.bad)
-
-
-# ── the system ──
-
-
-@dataclass(frozen=True, slots=True)
-class _Claim:
-    """Blocks that are being written, and their bytes."""
-
-    blocks: range
-    data: memoryview
-
-
-def _pwrite(file: DataFile, claims: Iterable[_Claim], direct: bool) -> None:
-    """Write all of it: past the page cache where that is wanted and can be, for fresh pages cost more than the disk."""
-    fd = _unbuffered(file) if direct else None
-    try:
-        for claim in claims:
-            data, at = claim.data, claim.blocks.start * BLOCK
-            if fd is not None and len(data) % DIRECT == 0 and _passed(fd, data, at):
-                continue
-            while data:
-                count = os.pwrite(file.fd, data, at)
-                data, at = data[count:], at + count
-    finally:
-        if fd is not None:
-            os.close(fd)
-
-
-def _unbuffered(file: DataFile) -> int | None:
-    """A descriptor of a data file that goes past the page cache; None where the system has none for it."""
-    if not hasattr(os, "O_DIRECT"):
-        return None
-    try:
-        return os.open(file.path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_DIRECT)
-    except OSError:
-        return None
-
-
-def _passed(fd: int, data: memoryview, at: int) -> bool:
-    try:
-        return os.pwrite(fd, data, at) == len(data)
-    except OSError as error:
-        if error.errno == errno.EINVAL:
-            return False
-        raise
-
-
-def _beside(kept: Kept) -> int:
-    """Bytes that a file takes on disk beside those of its blocks."""
-    return OVERHEAD + 16 * kept.records if kept.begun else 0
-
-
-def _on_disk(size: int) -> int:
-    return journal.blocks_of(size) * BLOCK
-
-
-def _groups(states: bytearray, first: int, last: int, wanted: int) -> Iterator[tuple[int, int]]:
-    """The longest ranges of blocks in [first, last) with a state."""
-    yield from _ranges([block for block in range(first, min(last, len(states))) if states[block] == wanted])
-
-
-def _ranges(blocks: list[int]) -> Iterator[tuple[int, int]]:
-    first = 0
-    for at in range(1, len(blocks) + 1):
-        if at == len(blocks) or blocks[at] != blocks[at - 1] + 1:
-            yield blocks[first], blocks[at - 1] + 1
-            first = at
-
-
-def _in_runs(blocks: int) -> Iterator[tuple[int, int]]:
-    for first in range(0, blocks, PER_RUN):
-        yield first, min(first + PER_RUN, blocks)
-
-
-def _locked(path: str) -> int:
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(fd)
-        if error.errno in (errno.EWOULDBLOCK, errno.EACCES, errno.EAGAIN):
-            raise Busy("another process has the folder of the cache") from error
-        raise
-    return fd
-
-
-def _remove(path: str) -> None:
-    with suppress(OSError):
-        os.unlink(path)
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-
-
-_KEEP_SIZE, _PUNCH_HOLE = 1, 2
-
-
-def _punched(fd: int, start: int, length: int) -> None:
-    """Give the disk back what a range of a file takes; it then reads as zeros. Raises OSError."""
-    if not hasattr(_libc, "fallocate64"):
-        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
-    mode, offset, count = ctypes.c_int(_KEEP_SIZE | _PUNCH_HOLE), ctypes.c_int64(start), ctypes.c_int64(length)
-    if _libc.fallocate64(fd, mode, offset, count) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-
-
-_libc = ctypes.CDLL(None, use_errno=True)
