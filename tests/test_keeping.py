@@ -120,6 +120,7 @@ def test_a_flipped_bit_is_found_and_fetched_again(origin: Server, own_home: Path
         file.write(bytes([byte ^ 4]))
     with serving(origin.url) as (_, url):
         assert got(f"{url}files/music/a.ogg") == SONG
+        _until(lambda: b'playhead_blocks_total{what="kept"} 1.0' in got(f"{url}metrics"))
     with data.open("r+b") as file:
         file.seek(700_000)
         file.write(bytes([byte ^ 4]))
