@@ -227,6 +227,7 @@ class PlayheadProtocol(HttpToolsProtocol):
             cycle.disconnected = True
         finally:
             self.serving.discard(task)
+            scope["extensions"] = self.extensions  # else scope and `sending` hold each other, which only gc would end
 
     def begin(self, cycle: RequestResponseCycle, message: Message, more: bool) -> bool:
         """Send a head with a length, as uvicorn would but in one pass; False: it is not such a head.
