@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from playhead import Unavailable
+from playhead import Ask, Unavailable
 from playhead.origins import receive
 from playhead.origins.web import LONG, WebTree
 from playhead.pool import SIZE, Pool
@@ -39,6 +39,29 @@ async def test_what_came_with_the_head_is_not_lost(first: int) -> None:
             assert await blob.read() == FILM
         await tree.aclose()
         await settled(lambda: not origin.open)
+
+
+async def test_what_came_while_nobody_read_is_not_lost() -> None:
+    async with Origin({"film": FILM}) as origin:
+        tree = WebTree(origin.url)
+        for pause in (0.01, 0.1, 0.3):
+            blob = await tree.open("film")
+            await asyncio.sleep(pause)
+            assert await blob.read() == FILM
+        await tree.aclose()
+
+
+async def test_a_body_in_chunks_is_left_to_the_parser() -> None:
+    def chunked(answer: Answer, asked: Asked) -> None:
+        answer.chunked = True
+
+    async with Origin({"film": FILM}) as origin:
+        origin.always["film"] = chunked
+        tree = WebTree(origin.url)
+        blob = await tree.open("film", Ask(0, len(FILM)))
+        assert await blob.read() == FILM
+        assert await collected(blob.stream(5, len(FILM) - 5)) == FILM[5:-5]
+        await tree.aclose()
 
 
 @pytest.mark.parametrize(("start", "stop"), [(0, len(FILM)), (1, len(FILM)), (70_001, 2 * LONG + 5), (LONG, LONG * 2)])

@@ -82,14 +82,11 @@ class Answered(aiohttp.ClientResponse):
         """
         connection = self.connection
         transport = connection.transport if connection else None
-        if transport is None or self.content.total_bytes < 0 or self.content.at_eof():
+        framed = "Transfer-Encoding" in self.headers or self.content_length is None  # then the parser must read it
+        if transport is None or framed or self.content.at_eof():
             return None
         sock = transport.get_extra_info("socket")
-        if (
-            sock is None
-            or transport.get_extra_info("sslcontext") is not None
-            or not hasattr(transport, "pause_reading")
-        ):
+        if sock is None or transport.get_extra_info("sslcontext") is not None:
             return None
         transport.pause_reading()
         return socket.socket(sock.family, socket.SOCK_STREAM, fileno=os.dup(sock.fileno()))
