@@ -32,6 +32,13 @@ class DataFile:
     def fileno(self) -> int:
         return self.fd
 
+    def there(self) -> bool:
+        """Is it still the file of a name?"""
+        try:
+            return os.fstat(self.fd).st_nlink > 0
+        except OSError:
+            return False
+
     def __del__(self) -> None:
         if hasattr(self, "fd"):
             os.close(self.fd)

@@ -6,6 +6,7 @@ come to. A disk that stands still is not waited for.
 """
 
 import asyncio
+import logging
 from collections import OrderedDict, deque
 from typing import Protocol
 from weakref import WeakValueDictionary
@@ -24,7 +25,10 @@ LATELY = 1024  # files whose state stays in memory
 RESTING = 4  # one part of so many of the memory may hold what is on disk already
 TOGETHER = 8  # buffers that are written in one hop
 SLOW = 5.0  # seconds without room after which the disk is not waited for
+LAST = 3.0  # seconds that the end waits for a disk
 STUCK = 30.0  # seconds to wait for memory
+
+log = logging.getLogger("playhead.cache")
 
 
 class AtOffset(Protocol):
@@ -139,6 +143,8 @@ class Cache:
                 try:
                     if file.kept is not None:
                         done = await asyncio.to_thread(_written, reservoir, file, buffers)
+                except Exception:
+                    log.exception("a bug of ours while keeping")
                 finally:
                     for buffer in buffers:
                         self.queued -= len(buffer)
@@ -177,7 +183,7 @@ class Cache:
     async def aclose(self) -> None:
         """Let what is being written come to an end, and give the reservoir up."""
         if self.writing:
-            await asyncio.wait([self.writing])
+            await asyncio.wait([self.writing], timeout=LAST)
         if self.reservoir:
             await asyncio.to_thread(self.reservoir.close)
 

@@ -12,6 +12,8 @@ from playhead.transforms.journal import BLOCK, PER_RUN
 
 OVERHEAD = 8 << 10  # bytes that an empty data file and a new journal take
 MISSING, KEPT, UNSURE, CLAIMED, GOING = range(5)  # states of a block in memory
+_DOUBTED = bytes.maketrans(bytes([KEPT]), bytes([UNSURE]))
+_LOST = bytes.maketrans(bytes([KEPT, UNSURE]), bytes([MISSING, MISSING]))
 
 
 class Lease:
@@ -67,7 +69,11 @@ class Kept:
 
     def doubt(self) -> None:
         """Nothing is known to be right any more: it is to be compared again."""
-        self.states = self.states.replace(b"\x01", b"\x02")
+        self.states[:] = self.states.translate(_DOUBTED)
+
+    def lose(self) -> None:
+        """Nothing that was here is here any more."""
+        self.states[:] = self.states.translate(_LOST)
 
     def bytes_in(self, run: int) -> int:
         """Bytes of a run that are on disk."""

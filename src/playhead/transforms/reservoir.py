@@ -205,7 +205,8 @@ class Reservoir:
             self._trouble(error)  # it is not open now; perhaps it is later
         else:
             if file.cut:
-                kept.doubt()
+                with self.lock:
+                    kept.doubt()
             self._opened(kept, file)
 
     def _opened(self, kept: Kept, file: DataFile) -> DataFile:
@@ -223,9 +224,7 @@ class Reservoir:
         with self.lock:
             freed = kept.bytes + beside(kept)
             self.used -= freed
-            for block, state in enumerate(kept.states):
-                if state in (KEPT, UNSURE):
-                    kept.states[block] = MISSING
+            kept.lose()
             kept.begun, kept.records, kept.file = False, 0, None
             self.open.pop(kept.key, None)
             self.files.pop(kept.key, None)
@@ -381,7 +380,7 @@ class Reservoir:
 
     def _are_here(self, kept: Kept, crcs: dict[int, int], file: DataFile, now: float) -> bool:
         with self.lock:
-            written = kept.begun and os.fstat(file.fd).st_nlink > 0
+            written = kept.begun and file.there()
             for block, crc in crcs.items():
                 kept.crcs[block], kept.states[block] = crc, KEPT if written else MISSING
             if not written:
@@ -487,12 +486,13 @@ class Reservoir:
         found: list[tuple[tuple[int, float], str, int | None]] = []
         again = 0
         with self.lock:
-            for key, kept in self.files.items():
-                for run, touched in enumerate(kept.touched):
-                    if size := kept.bytes_in(run):
-                        again += size * kept.wanted[run]
-                        found.append(((kept.wanted[run], touched), key, run))
+            files = list(self.files.items())
             found += [((0, last), key, None) for key, (_, last) in self.waiting.items()]
+        for key, kept in files:  # without the lock, for it takes long; changes meanwhile are seen when it is dropped
+            for run, touched in enumerate(kept.touched):
+                if size := kept.bytes_in(run):
+                    again += size * kept.wanted[run]
+                    found.append(((kept.wanted[run], touched), key, run))
         if again > PROTECTED * self.size:
             found = [((0, age[1]), key, run) for age, key, run in found]
         return sorted(found, key=lambda item: item[0])
@@ -510,12 +510,12 @@ class Reservoir:
             ]
             whole = len(going) * BLOCK == kept.bytes and not any(kept.leases) and not any(kept.pinned)
             whole = whole and CLAIMED not in kept.states and GOING not in kept.states
-            self.evicted += len(going)
             if not whole:
                 if not self.punches:
                     return 0
                 for block in going:
                     kept.states[block] = GOING
+            self.evicted += len(going)
         return self._forget(kept) if whole else self._punch(kept, going)
 
     def _punch(self, kept: Kept, going: list[int], *, holes: bool = True) -> int:
