@@ -18,7 +18,7 @@ from playhead import Blob, Unavailable, literal
 from playhead.app.auth import Gate
 from playhead.app.site import Site
 from playhead.blob import Pieces
-from playhead.doors import server
+from playhead.doors import connection, server
 from playhead.origins.local import LocalTree
 from playhead.origins.memory import MemoryTree
 from playhead.tree import Ask
@@ -133,7 +133,7 @@ def folder(tmp_path: Path) -> Path:
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The ways a file leaves: from memory, from a disk that must be waited for, on a system without sendfile."""
     if request.param == "cold":
-        monkeypatch.setattr(server, "_in_memory", lambda fd, offset: False)
+        monkeypatch.setattr(connection, "_in_memory", lambda fd, offset: False)
     if request.param == "copying":
         monkeypatch.delattr(os, "sendfile")
     return str(request.param)
@@ -364,7 +364,7 @@ def test_a_head_has_limits(run: Runs, sent: bytes, status: int) -> None:
 
 
 def test_a_head_must_come_in_time(run: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "HEAD_SECONDS", 0.3)
+    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.3)
 
     async def main() -> None:
         async with serving(Site({"music": MemoryTree({})}, Gate())) as port:
@@ -384,7 +384,7 @@ def test_a_head_must_come_in_time(run: Runs, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_slow_reader_is_not_cut_off_for_being_slow(run: Runs, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.2)
     monkeypatch.setattr(server, "IDLE_SECONDS", 1)
     size = 32 << 20
     with (folder / "sparse.bin").open("wb") as file:

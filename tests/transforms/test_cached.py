@@ -17,7 +17,7 @@ from playhead import Ask, Blob, Changed, Failure, Piece, Tree, Unavailable
 from playhead.blob import FileSpan, Pieces, literal
 from playhead.origins.memory import MemoryTree
 from playhead.origins.web import WebTree
-from playhead.transforms import flight, reservoir
+from playhead.transforms import flight, shelf
 from playhead.transforms.cached import CachedBlob, cached
 from playhead.transforms.filling import Cache
 from playhead.transforms.journal import BLOCK, RUN
@@ -614,7 +614,7 @@ async def test_a_disk_that_fails_in_the_middle_ends_no_stream(tmp_path: Path, mo
 async def test_a_folder_that_goes_away_ends_no_stream(
     tmp_path: Path, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reservoir, "SOUND", 0.0)
+    monkeypatch.setattr(shelf, "SOUND", 0.0)
     async with caching(tmp_path / "blocks") as cache:
         blob = await cached(Upstream(FILM), cache).open("f")
         data = b""

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from playhead import Ask, Busy, Changed, Damaged, Unavailable
 from playhead.origins.web import WebTree
-from playhead.transforms import reservoir
+from playhead.transforms import shelf
 from playhead.transforms.cached import cached
 from playhead.transforms.filling import Cache
 from playhead.transforms.listed import listed
@@ -155,7 +155,7 @@ def run(examples: int, steps: int) -> None:
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reservoir, "SOUND", 0.0)
+    monkeypatch.setattr(shelf, "SOUND", 0.0)
 
 
 def test_whatever_happens_every_byte_is_right() -> None:

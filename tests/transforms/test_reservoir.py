@@ -8,6 +8,7 @@ import os
 import random
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -17,10 +18,11 @@ import pytest
 from playhead import Busy, Damaged
 from playhead.blob import FileSpan
 from playhead.errors import Full
-from playhead.transforms import journal, reservoir
+from playhead.transforms import journal, reservoir, shelf
 from playhead.transforms.journal import BLOCK, RUN
 from playhead.transforms.kept import Kept
-from playhead.transforms.reservoir import LARGEST, Reservoir
+from playhead.transforms.reservoir import Reservoir
+from playhead.transforms.shelf import LARGEST
 
 MIB = 1 << 20
 SIZE = 2 * RUN + 5 * BLOCK + 77  # of a file, unless said otherwise
@@ -30,8 +32,9 @@ OPEN: list[Reservoir] = []
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What is looked at once a while is looked at each time; and whatever a test opened is closed."""
-    monkeypatch.setattr(reservoir, "SOUND", 0.0)
+    monkeypatch.setattr(shelf, "SOUND", 0.0)
     monkeypatch.setattr(reservoir, "AGAIN", 0.0)
+    monkeypatch.setattr(reservoir, "MOMENT", 0.0)
     yield
     gc.collect()
     while OPEN:
@@ -110,7 +113,7 @@ def on_disk(folder: Path) -> int:
 
 def accounted(store: Reservoir) -> int:
     """What `used` must be when nothing is going on."""
-    beside = sum(reservoir.beside(kept) for kept in store.files.values())
+    beside = sum(shelf.beside(kept) for kept in store.files.values())
     return sum(kept.bytes for kept in store.files.values()) + beside + sum(size for size, _ in store.waiting.values())
 
 
@@ -594,6 +597,32 @@ class TestEviction:
         write(store, file_of(store, "film", 40 * RUN))
         assert given(store, a) == 5 * RUN
 
+    def test_what_is_played_once_however_slowly_goes_before_what_is_played_again(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        clock = 1e9
+        monkeypatch.setattr(reservoir, "AGAIN", 120.0)
+        monkeypatch.setattr(reservoir, "MOMENT", 2.0)
+        monkeypatch.setattr(time, "time", lambda: clock)
+        store = opened(folder, 16 * MIB)
+
+        def play(kept: Kept) -> None:
+            nonlocal clock
+            for at in range(0, kept.size, BLOCK):  # as at 320 kbit/s
+                clock += BLOCK / 40_000
+                assert store.lease(kept, at, at + BLOCK)
+
+        song = filled(store, "song", 5 * RUN)
+        play(song)
+        clock += 600
+        play(song)
+        clock += 600
+        once = filled(store, "once", 8 * RUN)
+        play(once)
+        filled(store, "more", 6 * RUN)
+        assert given(store, song) == song.size
+        assert once.bytes <= 5 * RUN
+
 
 def test_a_span_stays_right_whatever_is_evicted(folder: Path) -> None:
     store = opened(folder, 8 * MIB)
@@ -807,7 +836,7 @@ def test_a_file_that_cannot_be_opened_now_is_not_thrown_away(
 def test_where_holes_cannot_be_punched_whole_files_go(
     folder: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    monkeypatch.setattr(reservoir, "punched", failing(number))
+    monkeypatch.setattr(shelf, "punched", failing(number))
     store = opened(folder, 16 * MIB)
     for turn in range(12):
         kept = file_of(store, f"f{turn}", 4 * RUN)
@@ -818,7 +847,7 @@ def test_where_holes_cannot_be_punched_whole_files_go(
 
 
 def test_where_holes_cannot_be_punched_bad_blocks_are_not_given(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reservoir, "punched", failing(errno.EOPNOTSUPP))
+    monkeypatch.setattr(shelf, "punched", failing(errno.EOPNOTSUPP))
     store = opened(folder)
     path = Path(filled(store, "a").path + ".data")
     killed(store)

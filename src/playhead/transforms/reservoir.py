@@ -14,23 +14,19 @@ A disk that is full or fails ends the keeping for that write, and for a minute; 
 folder (a lock); all methods may be called from any thread.
 """
 
-import errno
 import logging
 import os
-import resource
-import threading
 import time
 from array import array
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from weakref import WeakValueDictionary
 
 from playhead.blob import FileSpan
 from playhead.errors import Full
 from playhead.transforms import journal
-from playhead.transforms.datafile import Claim, DataFile, locked, on_disk, private, punched, pwrite, remove
+from playhead.transforms.datafile import Claim, DataFile, pwrite
 from playhead.transforms.journal import BLOCK, PER_RUN, RUN
 from playhead.transforms.kept import (
     CLAIMED,
@@ -41,21 +37,18 @@ from playhead.transforms.kept import (
     UNSURE,
     Kept,
     Lease,
-    beside,
     groups,
     in_runs,
-    key_of,
     ranges,
 )
+from playhead.transforms.shelf import Shelf
 
 LEASE = 16 << 20  # bytes of the longest span given
-AGAIN = 2.0  # seconds after which a touch is another one, by which a run shows that it is wanted
+AGAIN = 120.0  # seconds unread after which a run that is read shows that it is wanted again: one play reads on sooner
+MOMENT = 2.0  # seconds for which a touch is not noted again
 PROTECTED = 0.8  # of the quota: what runs that were touched again may fill before they compete by age alone
 PINNED = 0.5  # of the quota: what pins may hold
-BATCH = 32 << 20  # bytes that one eviction frees at least, where the quota is large
-SOUND = 1.0  # seconds for which a data file is believed to be the one in the folder
-PAUSE = 60.0  # seconds without writing after the disk failed
-LARGEST = 256 << 30  # bytes of a file beyond which nothing of it is kept (its states would take much memory)
+BATCH = 32 << 20  # bytes that one eviction frees at least, where the quota is not small
 
 log = logging.getLogger("playhead.cache")
 
@@ -73,176 +66,19 @@ class Summary:
     bad: int
 
 
-class Reservoir:
+class Reservoir(Shelf):
     """The folder of kept blocks. Raises Busy where another process has it, OSError where it cannot be used.
 
     `size`: bytes that it may take on disk. `free`: bytes of the disk that are left to others.
     """
 
     def __init__(self, folder: str, size: int, free: int = 0) -> None:
-        self.folder, self.size, self.free = folder, size, free
-        os.makedirs(folder, mode=0o700, exist_ok=True)
-        self.lock_file = locked(os.path.join(folder, "lock"))
-        self.lock = threading.Lock()  # held for moments: the loop takes it too
-        self.loading, self.journals = threading.Lock(), threading.Lock()  # held while a journal is read, or written
-        self.known: WeakValueDictionary[str, Kept] = WeakValueDictionary()
-        self.foreign: set[str] = set()  # files of another version of the format
-        self.files: dict[str, Kept] = {}  # those that something is kept of
-        self.open: OrderedDict[str, Kept] = OrderedDict()  # those whose data file is open
-        self.most_open = max(16, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
+        super().__init__(folder)
+        self.size, self.free = size, free
         self.over: deque[tuple[array[int], range]] = deque()  # leases that ended
-        self.waiting: dict[str, tuple[int, float]] = {}  # key -> bytes, last use: files of earlier runs, not read yet
-        self.used = self.written = self.evicted = self.bad = 0  # bytes; blocks
-        self.pause_until = 0.0
-        self.said: set[str] = set()
-        self.punches = True
+        self.written = self.evicted = self.bad = 0  # blocks
         self.scrubbing: Iterator[tuple[Kept, int]] = iter(())  # what is to be compared next
         self.room_until, self.room = 0.0, 0  # what the disk had to spare when it was last asked
-        self._find()
-        self.punches = self._can_punch()
-
-    def _can_punch(self) -> bool:
-        """Can holes be punched into files here?"""
-        path = os.path.join(self.folder, "lock.new")
-        try:
-            file = DataFile(path, BLOCK, create=True)
-            punched(file.fd, 0, BLOCK)
-        except OSError:
-            return False
-        finally:
-            remove(path)
-        return True
-
-    def close(self) -> None:
-        """Give the folder up; the times of last use are left for the next run."""
-        for kept in list(self.files.values()):
-            if kept.begun and kept.touched:
-                with suppress(OSError):
-                    os.utime(f"{kept.path}.journal", (time.time(), max(kept.touched)))
-        os.close(self.lock_file)
-
-    # ── files ──
-
-    def _find(self) -> None:
-        with os.scandir(self.folder) as scan:
-            names = {item.name: item.stat(follow_symlinks=False) for item in scan if item.name != "lock"}
-        for name, info in names.items():
-            key, _, kind = name.partition(".")
-            if kind == "journal" and len(key) == 32:
-                data = names.get(f"{key}.data")
-                size = OVERHEAD + (data.st_blocks * 512 if data else 0) + info.st_size
-                self.waiting[key] = size, info.st_mtime
-            elif (kind == "data" and f"{key}.journal" not in names) or kind == "new":
-                remove(os.path.join(self.folder, name))  # its journal was never begun, or is gone; or was not finished
-        self.used = sum(size for size, _ in self.waiting.values())
-
-    def kept(self, tag: str, size: int, name: str = "") -> Kept | None:
-        """What is here of the file with a tag (blocks: it may read a journal); None: it cannot be kept."""
-        if size > LARGEST:
-            return None
-        key = key_of(tag)
-        with self.loading:
-            found = self.known.get(key) or self._loaded(key)
-            if key in self.foreign:
-                return None
-            if found is None or found.size != size or found.tag != tag:
-                if found is not None:  # a promise was broken, by whoever made the tag
-                    self._forget(found)
-                found = Kept(self.folder, tag, size, name)
-            self.known[key] = found
-        if found.file is None and found.begun:
-            self._open(found)
-        return found
-
-    def _loaded(self, key: str) -> Kept | None:
-        """A file of an earlier run, from its journal; what cannot be used of it is removed, what is foreign is left."""
-        if key not in self.waiting:
-            return None
-        used, last = self.waiting[key]
-        path = os.path.join(self.folder, key)
-        try:
-            with open(f"{path}.journal", "rb") as file:
-                contents = journal.read(file.read())
-            if key_of(contents.tag) != key or contents.size > LARGEST:
-                raise journal.Torn
-            os.truncate(f"{path}.journal", contents.length)
-        except journal.Foreign:
-            del self.waiting[key]  # its bytes count, and stay
-            self.foreign.add(key)
-            return None
-        except (OSError, journal.Torn, UnicodeError):
-            del self.waiting[key]
-            for ending in ("data", "journal"):
-                remove(f"{path}.{ending}")
-            with self.lock:
-                self.used -= used
-            return None
-        kept = Kept(self.folder, contents.tag, contents.size, contents.name)
-        kept.begun, kept.records = True, contents.records
-        for block, crc in contents.blocks.items():
-            kept.states[block], kept.crcs[block] = UNSURE, crc
-        for run in range(len(kept.touched)):
-            kept.touched[run] = last
-        for run in contents.pinned:
-            kept.pinned[run] = 1
-        with self.lock:
-            recorded = kept.bytes + beside(kept)
-            self.used += recorded - used
-            self.files[key] = self.known[key] = kept
-            del self.waiting[key]
-        self._open(kept)
-        if used > recorded + BLOCK:  # a kill came between the bytes and their record
-            for first, last in list(groups(kept.states, 0, len(kept.states), MISSING)):
-                self._hole(kept, first * BLOCK, (last - first) * BLOCK)
-        return kept
-
-    def _open(self, kept: Kept) -> None:
-        try:
-            file = DataFile(f"{kept.path}.data", on_disk(kept.size), create=False)
-        except (FileNotFoundError, IsADirectoryError):
-            self._forget(kept)
-        except OSError as error:
-            self._trouble(error)  # it is not open now; perhaps it is later
-        else:
-            if file.cut:
-                with self.lock:
-                    kept.doubt()
-            self._opened(kept, file)
-
-    def _opened(self, kept: Kept, file: DataFile) -> DataFile:
-        """The data file is open now; so many as may be, those used longest ago are closed."""
-        with self.lock:
-            kept.file, kept.checked = file, time.monotonic()
-            self.open[kept.key] = kept
-            self.open.move_to_end(kept.key)
-            while len(self.open) > self.most_open:
-                self.open.popitem(last=False)[1].file = None
-        return file
-
-    def _forget(self, kept: Kept) -> int:
-        """Nothing of this file is here any more (its files are gone, or not to be believed); the bytes freed."""
-        with self.lock:
-            freed = kept.bytes + beside(kept)
-            self.used -= freed
-            kept.lose()
-            kept.begun, kept.records, kept.file = False, 0, None
-            self.open.pop(kept.key, None)
-            self.files.pop(kept.key, None)
-            for ending in ("data", "journal"):
-                remove(f"{kept.path}.{ending}")
-        return freed
-
-    def _sound(self, kept: Kept) -> bool:
-        """Is the open data file still the one in the folder, and as long as it must be? Looked at once a second."""
-        now = time.monotonic()
-        if kept.file is None or now - kept.checked < SOUND:
-            return kept.file is not None
-        kept.checked = now
-        try:
-            info = os.fstat(kept.file.fd)
-        except OSError:
-            return False
-        return info.st_nlink > 0 and info.st_size >= on_disk(kept.size)
 
     # ── reading ──
 
@@ -266,8 +102,8 @@ class Reservoir:
         if touch:
             now = time.time()
             for run in runs:
-                if now - kept.touched[run] > AGAIN:
-                    kept.wanted[run] = 1
+                if now - kept.touched[run] > MOMENT:
+                    kept.wanted[run] |= 0 < kept.touched[run] < now - AGAIN
                     kept.touched[run] = now
         return FileSpan(lease, start, length)
 
@@ -391,57 +227,6 @@ class Reservoir:
                 kept.touched[run] = now
         return True
 
-    def _file_of(self, kept: Kept) -> DataFile:
-        """The data file to write to, made where it is not there."""
-        with self.lock:
-            kept.checked = 0.0
-            file, sound = kept.file, self._sound(kept)
-        if file is not None and sound:
-            return file
-        if file is not None:
-            self._forget(kept)
-        return self._opened(kept, DataFile(f"{kept.path}.data", on_disk(kept.size), create=True))
-
-    def _record(self, kept: Kept, entries: list[tuple[int, int, int]]) -> None:
-        path, data = f"{kept.path}.journal", journal.records(kept.seed, entries)
-        with self.journals:
-            if kept.begun and (kept.records > 4 * len(kept.states) + 1024 or not os.path.exists(path)):
-                self._rewrite(kept)
-            journal.append(path, data if kept.begun else journal.header(kept.tag, kept.size, kept.name) + data)
-            kept.begun = True
-            kept.records += len(entries)
-
-    def _rewrite(self, kept: Kept) -> None:
-        """A journal that has grown long, or was removed, is written anew (what is being written comes after that)."""
-        entries = [(at, kept.crcs[at], journal.HERE) for at, state in enumerate(kept.states) if state in (KEPT, UNSURE)]
-        entries += [(run * PER_RUN, 0, journal.PINNED) for run, pinned in enumerate(kept.pinned) if pinned]
-        new = f"{kept.path}.new"
-        with open(new, "wb", opener=private) as file:
-            file.write(journal.header(kept.tag, kept.size, kept.name) + journal.records(kept.seed, entries))
-        os.replace(new, f"{kept.path}.journal")
-        with self.lock:
-            self.used -= 16 * (kept.records - len(entries))
-        kept.records = len(entries)
-
-    def _trouble(self, error: OSError) -> None:
-        """The disk is full or fails: keep nothing for a while."""
-        self.pause_until = time.monotonic() + PAUSE
-        self._say(f"the cache cannot be used now: {os.strerror(error.errno or errno.EIO).lower()}; going on without it")
-
-    @property
-    def paused(self) -> bool:
-        """Is nothing written now, since the disk was full or failed?"""
-        return time.monotonic() < self.pause_until
-
-    def _say(self, line: str) -> None:
-        """Once a line, until things went well for a while."""
-        if line not in self.said:
-            self.said.add(line)
-            log.warning("%s", line)
-            timer = threading.Timer(10 * PAUSE, self.said.discard, [line])
-            timer.daemon = True
-            timer.start()
-
     # ── room ──
 
     def _reserve(self, need: int) -> None:
@@ -454,7 +239,7 @@ class Reservoir:
                     self.room -= need
                     return
                 short = self.used + need - limit
-            if not self._evict(max(short, min(BATCH, self.size // 16))):
+            if not self._evict(max(short, min(BATCH, self.size // 16), self.size // 256)):
                 break
         raise Full("the cache is full of what is pinned or being sent; going on without keeping")
 
@@ -536,18 +321,6 @@ class Reservoir:
             self.used += recorded - BLOCK * len(going)
         return BLOCK * len(going) - recorded
 
-    def _hole(self, kept: Kept, start: int, length: int) -> None:
-        try:
-            file = kept.file or DataFile(f"{kept.path}.data", on_disk(kept.size), create=False)
-            punched(file.fd, start, length)
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            if error.errno in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
-                self.punches = False
-            else:
-                self._trouble(error)
-
     # ── what people ask for ──
 
     def pin(self, kept: Kept, start: int, stop: int, *, on: bool = True) -> None:
@@ -566,14 +339,6 @@ class Reservoir:
     def pinned(self) -> int:
         """Bytes that pins hold."""
         return sum(kept.bytes_in(run) for kept in self.all() for run, pinned in enumerate(kept.pinned) if pinned)
-
-    def all(self) -> list[Kept]:
-        """Every file that something is kept of (blocks: it reads journals)."""
-        with self.loading:
-            for key in list(self.waiting):
-                self._loaded(key)
-        with self.lock:
-            return list(self.files.values())
 
     def verify(self, told: Callable[[Kept, int], None] = lambda kept, bad: None) -> int:
         """Compare everything with its CRC; bad blocks are dropped. Returns how many there were."""
