@@ -14,8 +14,8 @@ import os
 from abc import ABC, abstractmethod
 from array import array
 from bisect import bisect_right
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import blake2b
@@ -29,6 +29,14 @@ class HasFileno(Protocol):
     """An open file, which stays open for as long as somebody holds this object."""
 
     def fileno(self) -> int: ...
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Damaged(f"a file cannot be read: {os.strerror(error.errno or 0)}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +56,23 @@ class FileSpan:
 
     def pread(self, start: int, stop: int) -> bytes:
         """The bytes [start, stop) of this span, read now (blocks)."""
-        got = b""
-        while len(got) < stop - start:
-            try:
-                more = os.pread(self.file.fileno(), stop - start - len(got), self.offset + start + len(got))
-            except OSError as error:
-                raise Damaged(f"a file cannot be read: {os.strerror(error.errno or 0)}") from error
-            if not more:
-                raise Damaged("a file became shorter while it was being read")
-            got = got + more if got else more
+        with _readable():
+            got = os.pread(self.file.fileno(), stop - start, self.offset + start)
+        if len(got) < stop - start:  # more than one call reads, or the file has ended
+            room = bytearray(stop - start)
+            FileSpan(self.file, self.offset + start, stop - start).readinto(memoryview(room))
+            return bytes(room)
         return got
+
+    def readinto(self, room: memoryview) -> None:
+        """The bytes, read now (blocks) into as much room."""
+        at = 0
+        while at < self.length:
+            with _readable():
+                count = os.preadv(self.file.fileno(), [room[at : self.length]], self.offset + at)
+            if not count:
+                raise Damaged("a file became shorter while it was being read")
+            at += count
 
     def __len__(self) -> int:
         return self.length

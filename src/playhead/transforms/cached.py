@@ -108,7 +108,8 @@ class CachedTree(Tree):
             return Unkept(blob.size, None, blob, wide.stop, modified=blob.modified)
         if blob.tag is None or not blob.size:
             return blob
-        file = await self.cache.file(blob, path)
+        begins = wide.start if wide.start is not None else max(0, blob.size + (wide.stop or 0))
+        file = await self.cache.file(blob, path, begins)
         file.cold = ask.why >= Why.BULK
         self.files.add(file)
         return CachedBlob(blob.size, blob.tag, file, modified=blob.modified)

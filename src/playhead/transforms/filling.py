@@ -23,6 +23,7 @@ MOST = 32 << 20  # bytes that are read ahead of a reader, at most
 LONG = 8 << 20  # bytes of a fill that goes past the page cache
 LATELY = 1024  # files whose state stays in memory
 RESTING = 4  # one part of so many of the memory may hold what is on disk already
+OPENED = 4  # blobs of one file, opened at different offsets, that wait to be read
 TOGETHER = 8  # buffers that are written in one hop
 SLOW = 5.0  # seconds without room after which the disk is not waited for
 LAST = 3.0  # seconds that the end waits for a disk
@@ -55,8 +56,8 @@ class Cache:
         self.queued = 0  # bytes of that
         self.writing: asyncio.Task[None] | None = None
 
-    async def file(self, blob: Blob, name: str) -> "File":
-        """The file that a tagged blob is a version of."""
+    async def file(self, blob: Blob, name: str, start: int | None = None) -> "File":
+        """The file that a tagged blob is a version of; `start`: what it was opened to be read from."""
         assert blob.tag is not None
         kept = None
         if blob.tag not in self.files and self.reservoir:
@@ -65,6 +66,10 @@ class Cache:
         if found is None or found.size != blob.size:
             found = self.files[blob.tag] = File(self, blob, kept)
         found.source = blob
+        if start is not None:
+            found.opened[start] = blob
+            if len(found.opened) > OPENED:
+                del found.opened[next(iter(found.opened))]
         self.lately[found] = None
         self.lately.move_to_end(found)
         while len(self.lately) > LATELY:
@@ -193,6 +198,7 @@ class File:
 
     def __init__(self, cache: Cache, blob: Blob, kept: Kept | None) -> None:
         self.cache, self.size, self.source, self.kept = cache, blob.size, blob, kept
+        self.opened: dict[int, Blob] = {}  # by the offset that their first answer begins at
         self.memory: dict[int, Buffer] = {}  # block -> the buffer that it is in
         self.fills: list[Fill] = []
         self.queued = 0  # buffers that wait to be written
@@ -235,7 +241,7 @@ class File:
 
     def begin(self, start: int, stop: int) -> Fill:
         """Read [start, stop), whole blocks that nobody reads yet."""
-        fill = Fill(start, stop, self.source, self._room, self._full, self._over)
+        fill = Fill(start, stop, self.opened.pop(start, self.source), self._room, self._full, self._over)
         fill.direct = stop - start >= LONG
         self.fills.append(fill)
         return fill

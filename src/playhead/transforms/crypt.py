@@ -1,0 +1,175 @@
+"""Tree -> Tree: a folder that rclone's crypt wrote, names and contents in clear.
+
+A file that begins to be read at its beginning is one request; a file never seen that is read elsewhere is two at once,
+for its head and its blocks; and one from then on, for heads are remembered by the version of the file.
+
+A file that was cut between two blocks looks whole: so its size is compared with the one that was listed.
+"""
+
+import asyncio
+import os
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import aclosing
+from typing import Any
+
+from playhead.blob import Blob, identity
+from playhead.errors import Damaged, Malformed, NotFound
+from playhead.transforms.names import Names, NotOurs
+from playhead.transforms.rclone import HEAD, NONCE, Head, Keys, decrypted, encrypted, plain_size
+from playhead.transforms.sealed import PLAIN, SEALED
+from playhead.tree import Ask, Entries, Entry, Store, Tree, join, segments
+
+KNOWN = 4096  # files whose heads and sizes are remembered
+LONGEST = 255  # bytes of a name that file systems take
+
+
+def crypt(tree: Tree, key: Keys, names: Names, *, contents: bool = True) -> Tree:
+    """Tree -> Tree: a folder that rclone's crypt wrote, in clear. `contents` False: only its names are encrypted."""
+    return CryptTree(tree, key, names, contents)
+
+
+class CryptTree(Tree, Store):
+    """See `crypt`. What has a name that these keys did not make is not shown, as with rclone."""
+
+    def __init__(self, tree: Tree, key: Keys, names: Names, contents: bool) -> None:
+        self.tree, self.key, self.names, self.contents = tree, key, names, contents
+        self.heads: OrderedDict[str, tuple[str | None, int, Head]] = OrderedDict()
+        self.sizes: OrderedDict[str, int] = OrderedDict()  # as they were listed
+
+    def _hidden(self, path: str, *, folder: bool) -> str:
+        try:
+            return self.names.path(segments(path), folder=folder)
+        except ValueError as error:
+            raise NotFound(f"{path!r} cannot be here: {error}") from error
+
+    def _seen(self, entry: Entry, name: str) -> Entry:
+        if entry.folder or not self.contents:
+            return Entry(name, entry.folder, entry.size, entry.modified, entry.tag, entry.mark)
+        try:
+            size = None if entry.size is None else plain_size(entry.size)
+        except Damaged:
+            size = None  # opening it says so
+        return Entry(name, False, size, entry.modified, identity("rclone", entry.tag, self.key.fingerprint), entry.mark)
+
+    async def entries(self, folder: str = "") -> Entries:
+        hidden = self._hidden(folder, folder=True)
+        async with aclosing(self.tree.entries(hidden)) as entries:
+            count = 0
+            async for entry in entries:
+                count += 1
+                if count % 64 == 0:
+                    await asyncio.sleep(0)  # names take time
+                try:
+                    name = self.names.shown(entry.name, entry.folder)
+                    segments(name)
+                except (NotOurs, Malformed):
+                    continue
+                if "/" in name or not name:
+                    continue
+                if entry.size is not None:
+                    _remember(self.sizes, join(hidden, entry.name), entry.size)
+                yield self._seen(entry, name)
+
+    async def find(self, path: str) -> Entry:
+        if not path:
+            return Entry("", folder=True)
+        name, tried = path.rpartition("/")[2], ""
+        for folder in (False, True):
+            hidden = self._hidden(path, folder=folder)
+            if hidden == tried:
+                break
+            tried = hidden
+            try:
+                entry = await self.tree.find(hidden)
+            except NotFound:
+                continue
+            if entry.folder == folder or hidden == self._hidden(path, folder=not folder):
+                return self._seen(entry, name)
+        raise NotFound(f"there is no {path!r}")
+
+    async def open(self, path: str, ask: Ask = Ask()) -> Blob:
+        hidden = self._hidden(path, folder=False)
+        if not self.contents:
+            return await self.tree.open(hidden, ask)
+        wide, known = _widened(ask), self.heads.get(hidden)
+        if known is None and wide.start != 0:
+            first = asyncio.ensure_future(self._first(hidden))
+            try:
+                blob = await self.tree.open(hidden, wide)
+                known = await first
+            finally:
+                first.cancel()
+                await asyncio.wait([first])
+        else:
+            blob = await self.tree.open(hidden, wide)
+        head = known[2] if known and known[:2] == (blob.tag, blob.size) else Head()
+        if blob.tag is not None:
+            _remember(self.heads, hidden, (blob.tag, blob.size, head))
+        await self._compare(hidden, blob.size)
+        return decrypted(blob, self.key, head)
+
+    async def _first(self, hidden: str) -> tuple[str | None, int, Head]:
+        """The head of a file, asked for while its blocks are."""
+        blob = await self.tree.open(hidden, Ask(0, HEAD))
+        head = Head()
+        head.take(await blob.read(0, HEAD))
+        return blob.tag, blob.size, head
+
+    async def _compare(self, hidden: str, size: int) -> None:
+        """Raises Damaged where a file is not as long as its folder says."""
+        if self.sizes.get(hidden, size) == size:
+            return
+        entry = await self.tree.find(hidden)
+        if entry.size is not None:
+            _remember(self.sizes, hidden, entry.size)
+            if entry.size != size:
+                raise Damaged(f"the folder lists {entry.size:,} bytes of a file that has {size:,}: was it cut?")
+
+    async def put(
+        self, path: str, blob: Blob, *, replaces: str | None, state: str | None, keep: Callable[[str], None]
+    ) -> Entry:
+        """See Store. The state is the nonce and what the store below keeps, so that what is there stays usable."""
+        if not isinstance(self.tree, Store):
+            raise Malformed("what lies below cannot be written")
+        try:
+            hidden = self.names.path(segments(path), folder=False)
+        except ValueError as error:
+            raise Malformed(f"{path!r}: {error}") from error
+        if len(longest := max(map(os.fsencode, hidden.split("/")), key=len)) > LONGEST:
+            raise Malformed(
+                f"{path!r} has a name that is {len(longest)} bytes long when encrypted; {LONGEST} are the most"
+            )
+        nonce, _, below = (state or os.urandom(NONCE).hex() + " ").partition(" ")
+        made = encrypted(blob, self.key, bytes.fromhex(nonce)) if self.contents else blob
+        there = await self._below(hidden, replaces)
+        entry = await self.tree.put(
+            hidden, made, replaces=there, state=below or None, keep=lambda state: keep(f"{nonce} {state}")
+        )
+        return self._seen(entry, path.rpartition("/")[2])
+
+    async def _below(self, hidden: str, replaces: str | None) -> str | None:
+        """The tag below of the version that has the tag `replaces` here."""
+        if replaces is None or not self.contents:
+            return replaces
+        entry = await self.tree.find(hidden)
+        return entry.tag if self._seen(entry, "").tag == replaces else replaces
+
+    async def aclose(self) -> None:
+        await self.tree.aclose()
+
+
+def _remember(among: OrderedDict[str, Any], key: str, value: Any) -> None:
+    among[key] = value
+    among.move_to_end(key)
+    while len(among) > KNOWN:
+        among.popitem(last=False)
+
+
+def _widened(ask: Ask) -> Ask:
+    """What is asked below for what was asked here: whole blocks, with the head where it lies before them."""
+    if ask.start is None:
+        return Ask(None, -SEALED * (-(ask.stop or 0) // PLAIN + 2), ask.why)
+    first = ask.start // PLAIN
+    stop = None if ask.stop is None else HEAD + SEALED * max(-(-ask.stop // PLAIN), first + 1)
+    return Ask(HEAD + first * SEALED if first else 0, stop, ask.why)

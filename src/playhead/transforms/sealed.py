@@ -1,0 +1,175 @@
+"""Pieces -> Pieces: blocks of 64 KiB that are each sealed with a tag of 16 bytes, opened as they pass; and sealed.
+
+rclone's files and age's are a head and such blocks. What is asked of the blob below is whole blocks. They are worked
+on in batches: the first is one block, so that its bytes leave at once, then 1 MiB, in a thread, for the libraries let
+go of the interpreter; while one batch leaves, the next is read and opened. One or two blocks cost less where they are
+than a thread's turn does.
+"""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from playhead.blob import Blob, FileSpan, Piece, Pieces
+from playhead.errors import Damaged
+
+PLAIN = 64 << 10  # bytes in a block
+TAG = 16  # bytes that its seal adds
+SEALED = PLAIN + TAG
+BATCH = 16  # blocks that are worked on together, at most
+AT_ONCE = 2  # blocks that are worked on where they are, at most
+
+Work = Callable[[int, memoryview, memoryview], None]
+"""Opens or seals blocks, in any thread: the number of the first, their bytes, and room for the result."""
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """Blocks in a row, sealed or plain: the width of each, and the bytes of all (the last may be shorter)."""
+
+    width: int
+    size: int
+
+    def until(self, block: int) -> int:
+        """Where the blocks before a block end."""
+        return min(block * self.width, self.size)
+
+
+def sealed(size: int) -> int:
+    """Bytes of the sealed blocks that hold `size` bytes."""
+    return size + TAG * -(-size // PLAIN)
+
+
+def blocks(start: int, stop: int, side: Side) -> tuple[int, int]:
+    """The blocks [first, last) that [start, stop) of one side lies in."""
+    return start // side.width, -(-stop // side.width)
+
+
+async def through(
+    upstream: Pieces,
+    start: int,
+    stop: int,
+    source: Side,
+    result: Side,
+    work: Work,
+    ready: Callable[[], Awaitable[object]] | None = None,
+) -> Pieces:
+    """[start, stop) of the result; `upstream` gives the source's blocks around it, and is closed.
+
+    `ready` is awaited when the first blocks have come, before any is worked on.
+    """
+    at, last = blocks(start, stop, result)
+    taking = _Taking(upstream)
+
+    async def batch(first: int, count: int) -> memoryview:
+        taken = await taking.take(source.until(first + count) - source.until(first))
+        if ready is not None:
+            await ready()
+        room = result.until(first + count) - result.until(first)
+        if count <= AT_ONCE and (here := at_hand(taken)) is not None:
+            return worked(first, here, room, work)
+        return await asyncio.get_running_loop().run_in_executor(None, worked, first, taken, room, work)
+
+    coming: asyncio.Future[memoryview] | None = None
+    async with aclosing(upstream):
+        try:
+            count = last - at if last - at <= AT_ONCE else 1
+            view = await batch(at, count) if count else memoryview(b"")
+            while count:
+                begin, at = result.until(at), at + count
+                count = min(2 * count, BATCH, last - at)
+                coming = asyncio.ensure_future(batch(at, count)) if count else None
+                yield view[max(0, start - begin) : stop - begin]
+                if coming is not None:
+                    view, coming = await coming, None
+        finally:
+            if coming is not None:
+                coming.cancel()
+                await asyncio.wait([coming])
+
+
+class _Taking:
+    """Takes so many bytes from a stream, as pieces."""
+
+    def __init__(self, stream: Pieces) -> None:
+        self.stream = stream
+        self.left: Piece = b""
+
+    async def take(self, size: int) -> list[Piece]:
+        got: list[Piece] = []
+        while size:
+            piece = self.left if len(self.left) else await anext(self.stream, None)
+            if piece is None:
+                raise Damaged(f"a stream ended {size:,} bytes early")
+            part, self.left = split(piece, size)
+            got.append(part)
+            size -= len(part)
+        return got
+
+
+def split(piece: Piece, size: int) -> tuple[Piece, Piece]:
+    """The first `size` bytes of a piece, and the others."""
+    if isinstance(piece, FileSpan):
+        size = min(size, piece.length)
+        rest = FileSpan(piece.file, piece.offset + size, piece.length - size)
+        return FileSpan(piece.file, piece.offset, size), rest
+    view = memoryview(piece)
+    return view[:size], view[size:]
+
+
+def worked(first: int, pieces: Sequence[Piece], room: int, work: Work) -> memoryview:
+    """The blocks that some pieces are, opened or sealed."""
+    result = memoryview(bytearray(room))
+    work(first, _joined(pieces), result)
+    return result
+
+
+def _joined(pieces: Sequence[Piece]) -> memoryview:
+    if len(pieces) == 1 and not isinstance(pieces[0], FileSpan):
+        return memoryview(pieces[0])
+    joined, at = memoryview(bytearray(sum(map(len, pieces)))), 0
+    for piece in pieces:
+        into = joined[at : at + len(piece)]
+        if isinstance(piece, FileSpan):
+            piece.readinto(into)
+        else:
+            into[:] = piece
+        at += len(piece)
+    return joined
+
+
+def at_hand(pieces: Sequence[Piece]) -> list[Piece] | None:
+    """The pieces in memory, where they can be without waiting for a disk; else None."""
+    got: list[Piece] = []
+    for piece in pieces:
+        if isinstance(piece, FileSpan):
+            data = bytearray(piece.length)
+            if not hasattr(os, "RWF_NOWAIT"):
+                return None
+            try:
+                if os.preadv(piece.file.fileno(), [data], piece.offset, os.RWF_NOWAIT) < piece.length:
+                    return None
+            except OSError:
+                return None
+            piece = memoryview(data)
+        got.append(piece)
+    return got
+
+
+def here(blob: Blob, start: int, stop: int, base: int, source: Side, result: Side, work: Work) -> list[Piece] | None:
+    """[start, stop) of the result where it is a block or two and they are at hand; `base`: where blocks begin."""
+    first, last = blocks(start, stop, result)
+    if last - first > AT_ONCE:
+        return None
+    found = blob.here(base + source.until(first), base + source.until(last))
+    ready = at_hand(found) if found is not None else None
+    if ready is None:
+        return None
+    begin = result.until(first)
+    try:
+        view = worked(first, ready, result.until(last) - begin, work)
+    except Damaged:
+        return None  # `stream` will say so
+    return [view[start - begin : stop - begin]]
