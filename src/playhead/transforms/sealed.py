@@ -7,6 +7,7 @@ than a thread's turn does.
 """
 
 import asyncio
+import mmap
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
@@ -14,12 +15,15 @@ from dataclasses import dataclass
 
 from playhead.blob import Blob, FileSpan, Piece, Pieces
 from playhead.errors import Damaged
+from playhead.pool import Pool
 
 PLAIN = 64 << 10  # bytes in a block
 TAG = 16  # bytes that its seal adds
 SEALED = PLAIN + TAG
-BATCH = 16  # blocks that are worked on together, at most
+BATCH = 15  # blocks that are worked on together, at most: sealed, they fit into 1 MiB
 AT_ONCE = 2  # blocks that are worked on where they are, at most
+
+pool = Pool(64)
 
 Work = Callable[[int, memoryview, memoryview], None]
 """Opens or seals blocks, in any thread: the number of the first, their bytes, and room for the result."""
@@ -69,8 +73,13 @@ async def through(
             await ready()
         room = result.until(first + count) - result.until(first)
         if count <= AT_ONCE and (here := at_hand(taken)) is not None:
-            return worked(first, here, room, work)
-        return await asyncio.get_running_loop().run_in_executor(None, worked, first, taken, room, work)
+            return worked(first, here, memoryview(bytearray(room)), work)
+        memory, joined = pool.take(), pool.take()
+        into = memoryview(memory)[:room]
+        await asyncio.get_running_loop().run_in_executor(None, worked, first, taken, into, work, joined)
+        pool.put(joined)
+        pool.put(memory)  # it is used again when nobody has a view of it any more
+        return into
 
     coming: asyncio.Future[memoryview] | None = None
     async with aclosing(upstream):
@@ -119,25 +128,25 @@ def split(piece: Piece, size: int) -> tuple[Piece, Piece]:
     return view[:size], view[size:]
 
 
-def worked(first: int, pieces: Sequence[Piece], room: int, work: Work) -> memoryview:
-    """The blocks that some pieces are, opened or sealed."""
-    result = memoryview(bytearray(room))
-    work(first, _joined(pieces), result)
-    return result
-
-
-def _joined(pieces: Sequence[Piece]) -> memoryview:
+def worked(
+    first: int, pieces: Sequence[Piece], room: memoryview, work: Work, memory: mmap.mmap | None = None
+) -> memoryview:
+    """The blocks that some pieces are, opened or sealed into `room`; `memory` is where pieces may be joined."""
     if len(pieces) == 1 and not isinstance(pieces[0], FileSpan):
-        return memoryview(pieces[0])
-    joined, at = memoryview(bytearray(sum(map(len, pieces)))), 0
-    for piece in pieces:
-        into = joined[at : at + len(piece)]
-        if isinstance(piece, FileSpan):
-            piece.readinto(into)
-        else:
-            into[:] = piece
-        at += len(piece)
-    return joined
+        work(first, memoryview(pieces[0]), room)
+        return room
+    size = sum(map(len, pieces))
+    with memoryview(bytearray(size) if memory is None else memory)[:size] as joined:
+        at = 0
+        for piece in pieces:
+            into = joined[at : at + len(piece)]
+            if isinstance(piece, FileSpan):
+                piece.readinto(into)
+            else:
+                into[:] = piece
+            at += len(piece)
+        work(first, joined, room)
+    return room
 
 
 def at_hand(pieces: Sequence[Piece]) -> list[Piece] | None:
@@ -169,7 +178,7 @@ def here(blob: Blob, start: int, stop: int, base: int, source: Side, result: Sid
         return None
     begin = result.until(first)
     try:
-        view = worked(first, ready, result.until(last) - begin, work)
+        view = worked(first, ready, memoryview(bytearray(result.until(last) - begin)), work)
     except Damaged:
         return None  # `stream` will say so
     return [view[start - begin : stop - begin]]
