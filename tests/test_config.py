@@ -8,6 +8,7 @@ from playhead import Denied, Malformed, assemble, secrets
 from playhead.config import Config, LogConfig, ReservoirConfig, TreeConfig, default_path, load, parse
 from playhead.origins.local import LocalTree
 from playhead.origins.web import WebTree
+from playhead.tree import Tree
 
 PLACE = Path("/etc/playhead/playhead.toml")
 
@@ -260,15 +261,19 @@ def test_a_file_that_cannot_be_read_is_malformed(tmp_path: Path) -> None:
 # ── what it makes ──
 
 
+def made(table: TreeConfig, folder: Path) -> Tree:
+    return assemble.Trees(Config(tree={"music": table}, folder=folder)).named("music")
+
+
 async def test_a_relative_root_is_meant_from_where_the_configuration_lies(tmp_path: Path) -> None:
     (tmp_path / "songs").mkdir()
-    tree = assemble.tree_of(TreeConfig("local", root="songs"), tmp_path)
+    tree = made(TreeConfig("local", root="songs"), tmp_path)
     assert isinstance(tree, LocalTree)
     assert tree.root == str(tmp_path / "songs")
 
 
 def sent(config: TreeConfig, folder: Path) -> dict[str, str]:
-    tree = assemble.tree_of(config, folder).tree.tree  # type: ignore[attr-defined]
+    tree = made(config, folder).tree.tree  # type: ignore[attr-defined]
     assert isinstance(tree, WebTree)
     return tree.client.headers
 

@@ -1,12 +1,13 @@
 """The composition root: the only place that knows every concrete class, and the order they are put together in.
 
-The pipeline of a remote tree:  web (limits) -> retried -> segmented -> listed -> cached (reservoir)
+The pipeline of a remote tree:  web (limits) -> retried -> segmented -> listed -> cached (reservoir) -> decrypted
 """
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
@@ -16,34 +17,157 @@ from playhead.app.site import Site
 from playhead.config import NAME, Config, TreeConfig
 from playhead.errors import Denied, Malformed, NotFound
 from playhead.origins.local import LocalTree
-from playhead.tree import Tree, below, segments
+from playhead.tree import Entry, Tree, below, segments
 from playhead.works import Works
 
 if TYPE_CHECKING:
     from playhead.origins.web import WebTree
+    from playhead.transforms.ageheader import Identity
+
+log = logging.getLogger("playhead")
 
 
-def tree_of(config: TreeConfig, folder: Path, works: Works | None = None) -> Tree:
-    """The tree that a table of the configuration describes; `folder` is where relative paths are meant from.
+@dataclass(slots=True)
+class Trees:
+    """The trees of a configuration, each made when it is first named, and shared by all that are over it.
 
-    With `works`, what is read from a remote one is kept there, unless the table says otherwise.
+    With `works`, what is read from remote ones is kept there, unless their tables say otherwise.
     """
-    if config.use == "local":
-        return LocalTree(folder / _home(config.root or ""), follow_links=config.follow_links)
-    origin = web(
-        config.url or "",
-        headers={name: secrets.resolve(value, folder) for name, value in config.headers.items()},
-        user=config.user,
-        password=secrets.resolve(config.password, folder) if config.password else None,
-        bearer=secrets.resolve(config.bearer, folder) if config.bearer else None,
-        proxy=secrets.resolve(config.proxy, folder) if config.proxy else None,
-        ca=str(folder / config.ca) if config.ca else None,
-        cert=str(folder / config.cert) if config.cert else None,
-        rate=config.rate,
-        connections=config.connections,
-        bytes_per_day=config.bytes_per_day,
-    )
-    return remote(origin, works, keep=config.keep)
+
+    config: Config
+    works: Works | None = None
+    made: dict[tuple[str, bool], Tree] = field(default_factory=dict)
+    making: list[str] = field(default_factory=list)
+
+    def named(self, name: str, *, keep: bool = True) -> Tree:
+        """The tree of a table of the configuration; with `keep` False nothing of it is kept. Raises Malformed."""
+        if (name, keep) not in self.made:
+            if name in self.making:
+                raise Malformed(f"the tree {name!r} is over itself: {' over '.join([*self.making, name])}")
+            self.making.append(name)
+            try:
+                self.made[name, keep] = self._made(name, self.config.tree[name], keep)
+            finally:
+                self.making.pop()
+        return self.made[name, keep]
+
+    def source(self, text: str, *, keep: bool = True) -> tuple[Tree, str]:
+        """A SOURCE -> a tree and a path in it. Raises Malformed, NotFound or Denied.
+
+        Contains "://": a URL. NAME:path, where NAME is a tree of the configuration: that. Else a path.
+        """
+        if "://" in text:
+            origin = web(text)
+            return remote(origin, self.works, keep=keep), origin.single or ""
+        name, colon, path = text.partition(":")
+        if colon and NAME.fullmatch(name):
+            if name not in self.config.tree:
+                known = ", ".join(sorted(self.config.tree)) or "none; see `[tree.NAME]` in the documentation"
+                what = f"{name!r} is not a tree of the configuration (known: {known})"
+                raise Malformed(f"{what}; a path begins with './'")
+            path = path.strip("/")
+            segments(path)
+            return self.named(name, keep=keep), path
+        return _on_this_machine(text)
+
+    def _made(self, name: str, table: TreeConfig, keep: bool) -> Tree:
+        if table.use == "local":
+            return LocalTree(self.config.folder / _home(table.root or ""), follow_links=table.follow_links)
+        if table.use == "web":
+            return remote(self._web(table), self.works, keep=keep and bool(table.keep))
+        if table.use == "union":
+            from playhead.transforms.union import union
+
+            return union([self._over(text, keep) for text in table.over])
+        if table.use == "combine":
+            from playhead.transforms.union import combined
+
+            return combined({folder: self._over(text, keep) for folder, text in table.folders.items()})
+        plain = table.keep == "plain" and keep and self.works is not None
+        tree = self._over(table.over[0], keep and bool(table.keep) and not plain)
+        if table.use != "alias":
+            tree, known_by = self._opened(name, table, tree)
+            if plain and self.works is not None:
+                tree = self.works.kept(tree, f"{name} {table.over[0]} {known_by}")
+        return tree
+
+    def _over(self, text: str, keep: bool) -> Tree:
+        """What a tree is over: a SOURCE, or a tree's name alone; a folder of it becomes the root."""
+        tree, path = self.source(text if text not in self.config.tree else f"{text}:", keep=keep)
+        return below(tree, path, Entry(path.rpartition("/")[2], folder=True)) if path else tree
+
+    def _opened(self, name: str, table: TreeConfig, tree: Tree) -> tuple[Tree, str]:
+        """An encrypted tree in clear, and what its keys are known by."""
+        if table.use == "age":
+            from playhead.transforms import ageheader
+            from playhead.transforms.age import aged
+
+            known = [*self._identities(name, table)]
+            if table.passphrase:
+                known.append(ageheader.passphrase(self._secret(table.passphrase)))
+            return aged(tree, known), secrets.fingerprint(table.identity or "", table.passphrase or "")
+        if table.use == "aes-cbc":
+            from playhead.transforms import aescbc
+
+            log.warning("tree %s: AES-CBC has no authentication; a changed byte is not noticed", name)
+            key = aescbc.key_of(self._secret(table.key or ""))
+            return aescbc.opened(tree, key), secrets.fingerprint(key.decode())
+        from playhead.transforms import names, rclone
+        from playhead.transforms.crypt import crypt
+
+        keys = rclone.keys(self._password(table.password), self._password(table.password2))
+        made = names.Names(
+            keys.name,
+            keys.tweak,
+            mode=table.filename_encryption,
+            encoding=table.filename_encoding,
+            folders=table.directory_name_encryption,
+            suffix="" if table.suffix == "none" else table.suffix,
+        )
+        return crypt(tree, keys, made, contents=not table.no_data_encryption), keys.fingerprint
+
+    def _secret(self, text: str) -> str:
+        return secrets.hide(secrets.resolve(text, self.config.folder))
+
+    def _password(self, text: str | None) -> str:
+        """A password in clear, also where it is given as `obscured:` and what `rclone obscure` writes."""
+        from playhead.transforms.rclone import revealed
+
+        clear = self._secret(text) if text else ""
+        return secrets.hide(revealed(clear[9:])) if clear.startswith("obscured:") else clear
+
+    def _identities(self, name: str, table: TreeConfig) -> list["Identity"]:
+        """The keys of `identity`: themselves, or a file that holds them."""
+        from playhead.transforms.ageheader import identities
+
+        if not table.identity:
+            return []
+        text = secrets.resolve(table.identity, self.config.folder)
+        if "AGE-SECRET-KEY-" not in text.upper():
+            try:
+                text = (self.config.folder / _home(text)).read_text("utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                raise Malformed(f"tree {name}: the file of its identity cannot be read: {error}") from error
+        for line in text.splitlines():
+            if not line.startswith("#"):
+                secrets.hide(line.strip())
+        return identities(text)
+
+    def _web(self, table: TreeConfig) -> "WebTree":
+        folder = self.config.folder
+        return web(
+            table.url or "",
+            headers={name: secrets.resolve(value, folder) for name, value in table.headers.items()},
+            user=table.user,
+            password=secrets.resolve(table.password, folder) if table.password else None,
+            bearer=secrets.resolve(table.bearer, folder) if table.bearer else None,
+            proxy=secrets.resolve(table.proxy, folder) if table.proxy else None,
+            ca=str(folder / table.ca) if table.ca else None,
+            cert=str(folder / table.cert) if table.cert else None,
+            rate=table.rate,
+            connections=table.connections,
+            bytes_per_day=table.bytes_per_day,
+        )
 
 
 def remote(origin: "WebTree", works: Works | None = None, *, keep: bool = True) -> Tree:
@@ -97,21 +221,11 @@ def web(
 
 
 def source(text: str, config: Config, works: Works | None = None) -> tuple[Tree, str]:
-    """A SOURCE of the command line -> a tree and a path in it. Raises Malformed, NotFound or Denied.
+    """A SOURCE of the command line -> a tree and a path in it: see `Trees.source`."""
+    return Trees(config, works).source(text)
 
-    Contains "://": a URL. NAME:path, where NAME is a tree of the configuration: that. Else a path.
-    """
-    if "://" in text:
-        origin = web(text)
-        return remote(origin, works), origin.single or ""
-    name, colon, path = text.partition(":")
-    if colon and NAME.fullmatch(name):
-        if name not in config.tree:
-            known = ", ".join(sorted(config.tree)) or "none; see `[tree.NAME]` in the documentation"
-            raise Malformed(f"{name!r} is not a tree of the configuration (known: {known}); a path begins with './'")
-        path = path.strip("/")
-        segments(path)
-        return tree_of(config.tree[name], config.folder, works), path
+
+def _on_this_machine(text: str) -> tuple[Tree, str]:
     place = os.path.abspath(_home(text))
     if os.path.isdir(place):
         return LocalTree(place), ""
@@ -148,14 +262,16 @@ async def site(sources: Sequence[str], config: Config, works: Works, *, login: b
     Raises the Failure of a SOURCE that cannot be read now.
     """
     trees: dict[str, Tree] = {}
+    known = Trees(config, works)
     for text in sources:
         name = next(f"music{n if n > 1 else ''}" for n in range(1, 10_000) if f"music{n if n > 1 else ''}" not in trees)
-        trees[name] = await rooted(*source(text, config, works))
+        trees[name] = await rooted(*known.source(text))
         await readable(trees[name])
     for name, described in config.tree.items():
         if name in trees:
             raise Malformed(f"a SOURCE on the command line is called {name!r}, as a tree of the configuration is")
-        trees[name] = tree_of(described, config.folder, works)
+        if described.serve:
+            trees[name] = known.named(name)
     if not trees:
         raise Malformed("there is nothing to serve: give a folder or a URL, or describe a `[tree.NAME]`")
     return Site(trees, Gate(login, config.cors, networks(config.trusted_proxies)), config.prefix, works.figures)

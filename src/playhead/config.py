@@ -14,6 +14,19 @@ from typing import Any
 from playhead.errors import Malformed
 
 NAME = re.compile(r"[a-z][a-z0-9-]*")
+# use -> the keys that it needs ("|": or), and those that it may have beside `serve`
+_WEB = "headers user password bearer proxy ca cert rate connections bytes_per_day keep"
+_CRYPT = "password2 filename_encryption filename_encoding directory_name_encryption suffix no_data_encryption"
+USES: Mapping[str, tuple[str, str]] = {
+    "local": ("root", "follow_links"),
+    "web": ("url", _WEB),
+    "rclone-crypt": ("over password", f"{_CRYPT} keep"),
+    "age": ("over identity|passphrase", "keep"),
+    "aes-cbc": ("over key", "keep"),
+    "alias": ("over", ""),
+    "union": ("over", ""),
+    "combine": ("folders", ""),
+}
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("text", "json")
 
@@ -36,7 +49,19 @@ class TreeConfig:
     rate: float | None = None
     connections: int | None = None
     bytes_per_day: int | None = None
-    keep: bool = True
+    keep: bool | str = True
+    serve: bool = True
+    over: tuple[str, ...] = ()
+    folders: Mapping[str, str] = field(default_factory=dict)
+    password2: str | None = None
+    filename_encryption: str = "standard"
+    filename_encoding: str = "base32"
+    directory_name_encryption: bool = True
+    suffix: str = ".bin"
+    no_data_encryption: bool = False
+    identity: str | None = None
+    passphrase: str | None = None
+    key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +157,16 @@ def _texts(value: Any) -> tuple[str, ...]:
     return tuple(_text(item) for item in value)
 
 
+def _one_or_more(value: Any) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else _texts(value)
+
+
+def _keeping(value: Any) -> bool | str:
+    if not isinstance(value, bool) and value != "plain":
+        raise ValueError('true, false or "plain" is wanted')
+    return bool(value) if isinstance(value, bool) else str(value)
+
+
 def _headers(value: Any) -> dict[str, str]:
     if not isinstance(value, dict):
         raise ValueError('a table of names and values is wanted, as { X-Name = "value" }')
@@ -209,9 +244,15 @@ def _trees(value: Any) -> dict[str, TreeConfig]:
         if not isinstance(table, dict):
             raise _Wrong("tree", name, "a table is wanted")
         tree = _checked(table, TreeConfig, f"tree.{name}")
-        needed = {"local": "root", "web": "url"}[tree["use"]] if "use" in tree else "use"
-        if not tree.get(needed):
-            raise _Wrong("tree", name, f"{needed!r} is missing")
+        needed, allowed = USES[tree["use"]] if "use" in tree else ("use", "")
+        for keys in needed.split():
+            if not any(tree.get(key) for key in keys.split("|")):
+                raise _Wrong("tree", name, f"{keys.replace('|', ' or ')!r} is missing")
+        for key in tree:
+            if key not in f"use serve {needed.replace('|', ' ')} {allowed}".split():
+                raise _Wrong(f"tree.{name}", key, f"means nothing where use = {tree['use']!r}")
+        if len(tree.get("over", ())) > 1 and tree["use"] != "union":
+            raise _Wrong(f"tree.{name}", "over", "one text is wanted")
         found[name] = TreeConfig(**tree)
     return found
 
@@ -230,7 +271,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "tree": _trees,
     "level": _one_of(*LEVELS),
     "format": _one_of(*FORMATS),
-    "use": _one_of("local", "web"),
+    "use": _one_of(*USES),
     "follow_links": _truth,
     "headers": _headers,
     "memory": _at_least(16 << 20),
@@ -240,7 +281,14 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "rate": _number,
     "connections": _count,
     "bytes_per_day": _at_least(1),
-    "keep": _truth,
+    "keep": _keeping,
+    "serve": _truth,
+    "over": _one_or_more,
+    "folders": _headers,
+    "filename_encryption": _one_of("standard", "obfuscate", "off"),
+    "filename_encoding": _one_of("base32", "base64", "base32768"),
+    "directory_name_encryption": _truth,
+    "no_data_encryption": _truth,
 }
 
 

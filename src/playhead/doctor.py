@@ -60,7 +60,7 @@ def _configuration(config: Config) -> Iterator[Finding]:
 
 async def _source(name: str, config: Config) -> Finding:
     try:
-        tree = assemble.tree_of(config.tree[name], config.folder)
+        tree = assemble.Trees(config).named(name)
         try:
             async with asyncio.timeout(DEADLINE):
                 await assemble.readable(tree)
