@@ -61,6 +61,11 @@ def parser() -> argparse.ArgumentParser:
     cache.add_argument("doing", nargs="?", default="show", choices=CACHE, metavar="|".join(CACHE), help="default: show")
     cache.add_argument("source", nargs="?", metavar="SOURCE", help="what to pin, unpin or warm: " + SOURCE)
 
+    bring = _command(commands, "import", "bring another program's remotes into the configuration", _import)
+    bring.add_argument("program", choices=("rclone",), metavar="rclone", help="whose: rclone's")
+    bring.add_argument("file", nargs="?", metavar="FILE", help="the rclone.conf (default: where rclone keeps it)")
+    bring.add_argument("--print", action="store_true", dest="only_print", help="show the tables, and write nothing")
+
     _command(commands, "doctor", "look for what is missing or wrong, and say what to do", _doctor)
     return top
 
@@ -110,6 +115,7 @@ def _say(line: str, code: int) -> int:
 def _run(options: argparse.Namespace) -> int:
     from playhead import config, logs
 
+    options.place = options.config
     options.config = config.load(options.config)
     log = options.config.log
     logs.begin("info" if options.verbose and log.level != "debug" else log.level, log.format)
@@ -311,6 +317,16 @@ async def _cache(options: argparse.Namespace) -> int:
         return await keeping.warm(source, options.config, pin={"pin": True, "unpin": False, "warm": None}[doing])
     act = {"show": keeping.show, "verify": keeping.verify, "clear": keeping.clear}[doing]
     return await asyncio.to_thread(act, options.config)
+
+
+# ── import ──
+
+
+async def _import(options: argparse.Namespace) -> int:
+    from playhead import config, importing
+
+    place = options.place or config.default_path()
+    return await asyncio.to_thread(importing.run, options.file, options.config, place, only_print=options.only_print)
 
 
 # ── doctor ──

@@ -55,7 +55,7 @@ def _from_file(path: Path) -> str | None:
         with path.open(encoding="utf-8") as file:
             if os.fstat(file.fileno()).st_mode & (stat.S_IRWXG | stat.S_IRWXO):
                 raise Denied(f"the file of the secret {path.name!r} can be read by others; `chmod 600` it")
-            return file.read().strip()
+            return file.read().rstrip("\r\n")
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:
