@@ -1,0 +1,297 @@
+"""Plan, layout -> Blob: the bytes of an archive, computed where they are asked for.
+
+A layout says where each member begins and what stands around it; the members' own bytes come from their blobs, as file
+spans where these give them. Members that come next are opened, small ones read, while the present one leaves: as many
+as fit into a budget, and none while nobody takes anything. Small pieces leave together.
+
+A member must be what the plan says: another size or tag is Changed, and ends the stream there, never a byte later. A
+CRC that nobody supplied is taken from what keeps the file, or computed as the bytes pass, or by reading the member;
+that goes on when the asker leaves, and is remembered.
+"""
+
+import asyncio
+from abc import ABC, abstractmethod
+from array import array
+from bisect import bisect_right
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+from playhead.blob import Blob, FileSpan, Piece, Pieces, pieces
+from playhead.errors import Changed, Failure
+from playhead.transforms.crc import crc32
+from playhead.transforms.plan import FOLDER, UNKNOWN, Plan
+from playhead.tree import Ask, Why
+
+SMALL = 256 << 10  # bytes of a member that is read whole before its turn
+BUDGET = 16 << 20  # bytes that are read ahead of the one who takes them
+MANY = 64  # members that are opened ahead, at most
+TOGETHER = 256 << 10  # bytes of small pieces that leave as one
+SOON = 0.02  # seconds that a small piece waits for others
+SPAN = 1 << 20  # bytes of a file that are read at once, where its CRC is wanted
+READERS = 8  # members that are read at a time for their CRCs alone
+
+Opener = Callable[[int, Ask], Awaitable[Blob]]
+"""The bytes of a member, by its number in the plan."""
+
+
+@runtime_checkable
+class HasCrc(Protocol):
+    """A blob that may know its CRC-32 without reading."""
+
+    def crc32(self) -> int | None: ...
+
+
+class Layout(ABC):
+    """Where members begin, and what stands around them. `begins` has one more than there are members: the end's."""
+
+    begins: "array[int]"
+
+    @abstractmethod
+    def head(self, number: int) -> bytes:
+        """What stands before a member's bytes."""
+
+    @abstractmethod
+    def tail(self, number: int, crc: int) -> bytes:
+        """What stands after them."""
+
+    @abstractmethod
+    def end(self, start: int, stop: int, crc: Callable[[int], Awaitable[int]]) -> AsyncGenerator[bytes, None]:
+        """The bytes [start, stop) after the last member, counted from there."""
+
+    def wants(self, number: int) -> bool:
+        """Does its tail hold a CRC that the plan does not supply?"""
+        return False
+
+
+@dataclass(slots=True)
+class Crcs:
+    """The CRCs that were learned; `learned` is called with each new one."""
+
+    values: dict[int, int] = field(default_factory=dict)
+    reading: dict[int, "asyncio.Task[int]"] = field(default_factory=dict)
+    limit: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(READERS))
+    learned: Callable[[int, int], None] = lambda number, crc: None
+
+    def put(self, number: int, crc: int) -> None:
+        """One was learned."""
+        if number not in self.values:
+            self.values[number] = crc
+            self.learned(number, crc)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Archive(Blob):
+    """An archive; `crcs` may be shared by all that read the same one."""
+
+    plan: Plan
+    opener: Opener
+    layout: Layout
+    crcs: Crcs = field(default_factory=Crcs)
+
+    def stream(self, start: int, stop: int) -> Pieces:
+        return _joined(self._parts(start, stop))
+
+    async def _parts(self, start: int, stop: int) -> Pieces:
+        begins, count = self.layout.begins, len(self.plan)
+        number = min(max(0, bisect_right(begins, start) - 1), count)
+        ahead = _Ahead(self, number, start, stop)
+        try:
+            while number < count and begins[number] < stop:
+                async with aclosing(self._member(number, start, stop, ahead)) as member:
+                    async for piece in member:
+                        yield piece
+                number += 1
+        finally:
+            await ahead.aclose()
+        if stop > begins[count]:
+            base = begins[count]
+            async with aclosing(self.layout.end(max(0, start - base), stop - base, self.crc)) as end:
+                async for piece in end:
+                    yield piece
+
+    async def _member(self, number: int, start: int, stop: int, ahead: "_Ahead") -> Pieces:
+        head, size = self.layout.head(number), self.plan.sizes[number]
+        at = self.layout.begins[number]
+        if start < at + len(head):
+            yield head[max(0, start - at) : stop - at]
+        at += len(head)
+        a, b = max(0, start - at), min(size, stop - at)
+        if a < b:
+            async with aclosing(self._data(number, a, b, ahead)) as data:
+                async for piece in data:
+                    yield piece
+        at += size
+        if stop > at:
+            wants = self.layout.wants(number)
+            tail = self.layout.tail(number, await self.crc(number) if wants else 0)
+            yield tail[max(0, start - at) : stop - at]
+
+    async def _data(self, number: int, start: int, stop: int, ahead: "_Ahead") -> Pieces:
+        """The bytes of a member, counted if all of them pass and their CRC is wanted."""
+        size, crc = self.plan.sizes[number], 0
+        blob = await ahead.take(number)
+        counted = self.layout.wants(number) and number not in self.crcs.values and stop - start == size
+        if counted and isinstance(blob, HasCrc) and (known := blob.crc32()) is not None:
+            self.crcs.put(number, known)
+            counted = False
+        at = start
+        try:
+            async with aclosing(pieces(blob, start, stop)) as stream:
+                async for piece in stream:
+                    for part in _parts_of(piece) if counted else (piece,):
+                        if counted:
+                            part = await asyncio.to_thread(part.read) if isinstance(part, FileSpan) else part
+                            crc = crc32(part, crc)
+                        yield part
+                        at += len(part)
+        except Failure as failure:
+            failure.add_note(f"in {self.plan.names[number]!r}, after {at:,} of its {size:,} bytes")
+            raise
+        if counted:
+            self.crcs.put(number, crc)
+
+    async def open(self, number: int, ask: Ask) -> Blob:
+        """A member's bytes, which are those that the plan is about. Raises Changed."""
+        blob, plan = await self.opener(number, ask), self.plan
+        tag = plan.tags[number] or plan.pins.get(number)
+        if blob.size != plan.sizes[number] or (tag and blob.tag != tag):
+            raise Changed(f"{plan.names[number]!r} is not what it was when the bundle was made; make it anew")
+        if not tag and blob.tag:
+            plan.pins[number] = blob.tag
+        return blob
+
+    async def crc(self, number: int) -> int:
+        """The CRC-32 of a member; read for it where nobody knows it. That goes on if the asker leaves."""
+        if (supplied := self.plan.crcs[number]) != UNKNOWN:
+            return supplied
+        if self.plan.sizes[number] == 0:
+            return 0
+        if number not in self.crcs.values:
+            if number not in self.crcs.reading:
+                self.crcs.reading[number] = asyncio.create_task(self._read_for_crc(number))
+            await asyncio.shield(self.crcs.reading[number])
+        return self.crcs.values[number]
+
+    async def _read_for_crc(self, number: int) -> int:
+        crc = 0
+        try:
+            async with self.crcs.limit:
+                blob = await self.open(number, Ask(0, None, Why.BULK))
+                known = blob.crc32() if isinstance(blob, HasCrc) else None
+                if known is None:
+                    async with aclosing(pieces(blob, 0, blob.size)) as stream:
+                        async for piece in stream:
+                            for part in _parts_of(piece):
+                                data = await asyncio.to_thread(part.read) if isinstance(part, FileSpan) else part
+                                crc = crc32(data, crc)
+                self.crcs.put(number, crc if known is None else known)
+            return self.crcs.values[number]
+        finally:
+            del self.crcs.reading[number]
+
+
+class _Ahead:
+    """The members of [start, stop) from one on, opened before their turn."""
+
+    def __init__(self, archive: Archive, number: int, start: int, stop: int) -> None:
+        self.archive, self.start, self.stop = archive, start, stop
+        self.next = number
+        self.tasks: deque[tuple[int, int, asyncio.Task[Blob]]] = deque()
+        self.held = 0
+
+    def _fill(self) -> None:
+        """Begin as many as there is room for."""
+        layout, plan = self.archive.layout, self.archive.plan
+        while self.next < len(plan) and len(self.tasks) < MANY and (self.held < BUDGET or not self.tasks):
+            number, begin = self.next, layout.begins[self.next]
+            if begin >= self.stop:
+                return
+            self.next += 1
+            if plan.kinds[number] == FOLDER or not plan.sizes[number]:
+                continue
+            base = begin + len(layout.head(number))
+            a, b = max(0, self.start - base), min(plan.sizes[number], self.stop - base)
+            if a >= b:
+                continue
+            cost = b - a if b - a <= SMALL else SMALL
+            self.held += cost
+            self.tasks.append((number, cost, asyncio.create_task(self._begun(number, a, b))))
+
+    async def _begun(self, number: int, start: int, stop: int) -> Blob:
+        blob = await self.archive.open(number, Ask(start, stop, Why.BULK))
+        return await _ready(blob, start, stop) if stop - start <= SMALL else blob
+
+    async def take(self, number: int) -> Blob:
+        """A member that has its turn now."""
+        self._fill()
+        at, cost, task = self.tasks.popleft()
+        assert at == number
+        try:
+            return await task
+        finally:
+            self.held -= cost
+            self._fill()
+
+    async def aclose(self) -> None:
+        tasks = [task for _, _, task in self.tasks]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+            for task in tasks:
+                if not task.cancelled():
+                    task.exception()
+
+
+async def _ready(blob: Blob, start: int, stop: int) -> Blob:
+    """A blob whose range is at hand now."""
+    if blob.here(start, stop) is not None:
+        return blob
+    return _Window(blob.size, None, await blob.read(start, stop), start)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Window(Blob):
+    """A blob of which one range was read."""
+
+    data: bytes
+    begin: int
+
+    async def stream(self, start: int, stop: int) -> Pieces:
+        yield memoryview(self.data)[start - self.begin : stop - self.begin]
+
+
+def _parts_of(piece: Piece) -> list[Piece]:
+    """A long span as parts that are read one by one."""
+    if not isinstance(piece, FileSpan) or piece.length <= SPAN:
+        return [piece]
+    end = piece.offset + piece.length
+    return [FileSpan(piece.file, at, min(SPAN, end - at)) for at in range(piece.offset, end, SPAN)]
+
+
+async def _joined(parts: Pieces) -> Pieces:
+    """The same bytes, small pieces in memory joined."""
+    small: list[bytes | memoryview] = []
+    held, clock = 0, asyncio.get_running_loop().time
+    last = clock()
+    async with aclosing(parts):
+        async for part in parts:
+            if isinstance(part, FileSpan) and part.length <= TOGETHER // 4:
+                part = await asyncio.to_thread(part.read)
+            if isinstance(part, FileSpan) or len(part) >= TOGETHER:
+                if small:
+                    yield b"".join(small)
+                    small, held = [], 0
+                yield part
+                last = clock()
+                continue
+            small.append(part)
+            held += len(part)
+            if held >= TOGETHER or clock() - last > SOON:
+                yield b"".join(small)
+                small, held, last = [], 0, clock()
+        if small:
+            yield b"".join(small)

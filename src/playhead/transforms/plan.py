@@ -1,0 +1,237 @@
+"""Members -> a frozen plan: what an archive holds, in order, decided before its first byte.
+
+Every byte of an archive follows from its plan: names are cleaned and made unique here, once; sizes, times and tags are
+as they were when it was made. So two requests a day apart give the same bytes, and every range can be computed. Columns
+and not objects: a member costs some hundred bytes, so there may be a million.
+"""
+
+import json
+import re
+import zlib
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from hashlib import blake2b
+
+from playhead.errors import Malformed
+
+LONGEST = 65_535  # bytes of a name, as zip's field allows
+UNKNOWN = -1
+FILE, FOLDER = 0, 1
+_VERSION = 1
+
+
+class Texts:
+    """Texts in a row, in one run of bytes."""
+
+    __slots__ = ("data", "ends")
+
+    def __init__(self, data: bytearray | None = None, ends: "array[int] | None" = None) -> None:
+        self.data = bytearray() if data is None else data
+        self.ends = array("q") if ends is None else ends
+
+    def append(self, text: str) -> None:
+        """One more."""
+        self.data += text.encode("utf-8", "surrogateescape")
+        self.ends.append(len(self.data))
+
+    def raw(self, at: int) -> bytes:
+        """The text at a place, as UTF-8."""
+        return bytes(self.data[self.ends[at - 1] if at else 0 : self.ends[at]])
+
+    def __getitem__(self, at: int) -> str:
+        return self.raw(at).decode("utf-8", "surrogateescape")
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One member. `mtime` in whole seconds; `place` is where its bytes come from, as its maker understands."""
+
+    name: str
+    size: int = 0
+    folder: bool = False
+    mtime: int = 0
+    mode: int = 0
+    tag: str = ""
+    crc: int | None = None
+    place: str = ""
+
+
+@dataclass(slots=True)
+class Plan:
+    """The columns of the members. Frozen once `Planning.done` gave it; only pins are added: tags learned later."""
+
+    names: Texts = field(default_factory=Texts)
+    places: Texts = field(default_factory=Texts)
+    tags: Texts = field(default_factory=Texts)
+    sizes: "array[int]" = field(default_factory=lambda: array("q"))
+    mtimes: "array[int]" = field(default_factory=lambda: array("q"))
+    modes: "array[int]" = field(default_factory=lambda: array("H"))
+    kinds: bytearray = field(default_factory=bytearray)
+    crcs: "array[int]" = field(default_factory=lambda: array("q"))  # UNKNOWN: nobody supplied it
+    pins: dict[int, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def __getitem__(self, at: int) -> Member:
+        crc = self.crcs[at]
+        return Member(
+            self.names[at],
+            self.sizes[at],
+            self.kinds[at] == FOLDER,
+            self.mtimes[at],
+            self.modes[at],
+            self.tags[at],
+            None if crc == UNKNOWN else crc,
+            self.places[at],
+        )
+
+    def __iter__(self) -> Iterator[Member]:
+        return (self[at] for at in range(len(self)))
+
+    def tag(self, layout: str) -> str:
+        """The identity of an archive of this plan, in a layout: equal tags, equal bytes."""
+        digest = blake2b(digest_size=16)
+        digest.update(f"{_VERSION} {layout} {len(self)}".encode())
+        for column in self._columns():
+            digest.update(len(column).to_bytes(8, "little"))
+            digest.update(column)
+        return f"pack:{digest.hexdigest()}"
+
+    def _columns(self) -> list[bytes]:
+        texts = (self.names, self.places, self.tags)
+        numbers = (self.sizes, self.mtimes, self.modes, self.crcs)
+        runs = [bytes(text.data) for text in texts] + [bytes(self.kinds)]
+        return runs + [text.ends.tobytes() for text in texts] + [column.tobytes() for column in numbers]
+
+    # ── kept on disk ──
+
+    def packed(self) -> bytes:
+        """The plan as bytes."""
+        columns = self._columns()
+        head = json.dumps({"version": _VERSION, "lengths": [len(column) for column in columns]}).encode()
+        return zlib.compress(len(head).to_bytes(4, "little") + head + b"".join(columns), 1)
+
+    @classmethod
+    def unpacked(cls, data: bytes) -> "Plan":
+        """The plan that `packed` gave. Raises ValueError where these bytes are not one."""
+        try:
+            raw = memoryview(zlib.decompress(data))
+            begin = 4 + int.from_bytes(raw[:4], "little")
+            head = json.loads(bytes(raw[4:begin]))
+            if head["version"] != _VERSION:
+                raise ValueError("another version")
+            columns = []
+            for length in head["lengths"]:
+                columns.append(bytes(raw[begin : begin + length]))
+                begin += length
+            ends, numbers = [_numbers("q", column) for column in columns[4:7]], columns[7:]
+            names, places, tags = [Texts(bytearray(run), end) for run, end in zip(columns[:3], ends, strict=True)]
+            sizes, mtimes, modes, crcs = map(_numbers, "qqHq", numbers)
+            return cls(names, places, tags, sizes, mtimes, modes, bytearray(columns[3]), crcs)
+        except (zlib.error, KeyError, IndexError, TypeError) as error:
+            raise ValueError("not a plan") from error
+
+
+def _numbers(kind: str, data: bytes) -> "array[int]":
+    made = array(kind)
+    made.frombytes(data)
+    return made
+
+
+# ── making one ──
+
+
+class Planning:
+    """Collects members; `done` freezes them."""
+
+    def __init__(self) -> None:
+        self.plan = Plan()
+        self.taken: dict[str, int] = {}  # name -> kind
+        self.bytes = 0
+
+    def add(self, member: Member) -> None:
+        """One more. Raises Malformed for a name or a size that no archive can hold."""
+        name = self._free(clean(member.name), member.folder)
+        if name is None:
+            return
+        if member.size < 0 or member.size >= 1 << 62:
+            raise Malformed(f"{name!r}: {member.size} is not a size")
+        if len(name.encode()) >= LONGEST:
+            raise Malformed(f"a name of {len(name.encode()):,} bytes is too long for an archive: {name[:60]!r}...")
+        plan = self.plan
+        plan.names.append(name + "/" * member.folder)
+        plan.places.append(member.place)
+        plan.tags.append(member.tag)
+        plan.sizes.append(0 if member.folder else member.size)
+        plan.mtimes.append(max(0, min(member.mtime, (1 << 40) - 1)))
+        plan.modes.append((member.mode or (0o755 if member.folder else 0o644)) & 0o777)
+        plan.kinds.append(FOLDER if member.folder else FILE)
+        plan.crcs.append(UNKNOWN if member.crc is None else member.crc)
+        self.bytes += 0 if member.folder else member.size
+
+    def done(self) -> Plan:
+        """The plan. Nothing may be added any more."""
+        self.taken.clear()
+        return self.plan
+
+    def _free(self, name: str, folder: bool) -> str | None:
+        """The name that a member gets; None for a folder that is there already."""
+        at = name.rfind("/")
+        if at > 0:
+            parent = self._parent(name[:at])
+            name = parent + name[at:]
+        kind = FOLDER if folder else FILE
+        there = self.taken.get(name)
+        if there == FOLDER and folder:
+            return None
+        if there is not None:
+            name = self._other(name)
+        self.taken[name] = kind
+        return name
+
+    def _parent(self, name: str) -> str:
+        """The folder that members are in: there, or to be there; under another name where a file has that one."""
+        there = self.taken.get(name)
+        if there == FOLDER:
+            return name
+        at = name.rfind("/")
+        if at > 0:
+            name = self._parent(name[:at]) + name[at:]
+            there = self.taken.get(name)
+        if there == FILE:
+            name = self._other(name, folder=True)
+        self.taken.setdefault(name, FOLDER)
+        return name
+
+    def _other(self, name: str, *, folder: bool = False) -> str:
+        """A name like one that is taken: "song (2).ogg"."""
+        folders, slash, last = name.rpartition("/")
+        stem, dot, extension = last.rpartition(".")
+        if not stem or folder:
+            stem, dot, extension = last, "", ""
+        for number in range(2, 1 << 31):
+            made = f"{folders}{slash}{stem} ({number}){dot}{extension}"
+            there = self.taken.get(made)
+            if there is None or (folder and there == FOLDER):
+                return made
+        raise Malformed(f"{name!r} stands too often in the list")
+
+
+_UNSAFE = re.compile(r"[\0-\x1f\x7f\\]")
+
+
+def clean(name: str) -> str:
+    """A name as every reader takes it: UTF-8, relative, without "..", backslashes, controls or a drive.
+
+    Bytes that are not UTF-8 become U+FFFD; what is left with nothing is called "unnamed".
+    """
+    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace").replace("\\", "/")
+    parts = [_UNSAFE.sub("_", part) for part in text.split("/") if part not in ("", ".", "..")]
+    if parts and re.fullmatch(r"[A-Za-z]:.*", parts[0]):
+        parts[0] = parts[0].replace(":", "_", 1)
+    return "/".join(parts) or "unnamed"
