@@ -9,16 +9,18 @@ from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
+from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
 from playhead import secrets
 from playhead.app.auth import Gate, networks
+from playhead.app.bundles import Limits
+from playhead.app.packing import Packing
 from playhead.app.site import Site
 from playhead.config import NAME, Config, TreeConfig
 from playhead.errors import Denied, Malformed, NotFound
 from playhead.origins.local import LocalTree
 from playhead.tree import Entry, Tree, below, segments
-from playhead.works import Works
+from playhead.works import Works, folder_of
 
 if TYPE_CHECKING:
     from playhead.origins.web import WebTree
@@ -38,6 +40,7 @@ class Trees:
     works: Works | None = None
     made: dict[tuple[str, bool], Tree] = field(default_factory=dict)
     making: list[str] = field(default_factory=list)
+    urls: dict[str, tuple[Tree, str]] = field(default_factory=dict)
 
     def named(self, name: str, *, keep: bool = True) -> Tree:
         """The tree of a table of the configuration; with `keep` False nothing of it is kept. Raises Malformed."""
@@ -57,8 +60,10 @@ class Trees:
         Contains "://": a URL. NAME:path, where NAME is a tree of the configuration: that. Else a path.
         """
         if "://" in text:
-            origin = web(text)
-            return remote(origin, self.works, keep=keep), origin.single or ""
+            if text not in self.urls:
+                origin = web(text)
+                self.urls[text] = remote(origin, self.works, keep=keep), origin.single or ""
+            return self.urls[text]
         name, colon, path = text.partition(":")
         if colon and NAME.fullmatch(name):
             if name not in self.config.tree:
@@ -69,6 +74,14 @@ class Trees:
             segments(path)
             return self.named(name, keep=keep), path
         return _on_this_machine(text)
+
+    def elsewhere(self, url: str) -> tuple[Tree, str]:
+        """A URL that a bundle names: one tree for all of a server, so that its connections are shared."""
+        parts = urlsplit(url)
+        if parts.query or "@" in parts.netloc or parts.path in ("", "/"):
+            return self.source(url)
+        tree, _ = self.source(f"{parts.scheme}://{parts.netloc}/")
+        return tree, unquote_to_bytes(parts.path[1:]).decode("utf-8", "surrogateescape")
 
     def _made(self, name: str, table: TreeConfig, keep: bool) -> Tree:
         if table.use == "local":
@@ -274,7 +287,11 @@ async def site(sources: Sequence[str], config: Config, works: Works, *, login: b
             trees[name] = known.named(name)
     if not trees:
         raise Malformed("there is nothing to serve: give a folder or a URL, or describe a `[tree.NAME]`")
-    return Site(trees, Gate(login, config.cors, networks(config.trusted_proxies)), config.prefix, works.figures)
+    packing = Packing(trees, config.prefix, config.bundles.urls, known.elsewhere)
+    packing.bundles.folder = folder_of(config) / "bundles"
+    packing.bundles.limits = Limits(config.bundles.members, config.bundles.bytes, config.bundles.at_once)
+    gate = Gate(login, config.cors, networks(config.trusted_proxies))
+    return Site(trees, gate, config.prefix, works.figures, packing)
 
 
 async def readable(tree: Tree) -> None:

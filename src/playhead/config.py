@@ -74,6 +74,16 @@ class ReservoirConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class BundlesConfig:
+    """`[bundles]`: how many members and bytes one may have, how many are sent at once, which URLs it may name."""
+
+    members: int = 100_000
+    bytes: int = 10**12
+    at_once: int = 16
+    urls: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class LogConfig:
     """`[log]`: from which level on, and as text or JSON."""
 
@@ -93,6 +103,7 @@ class Config:
     tls_key: str | None = None
     memory: int = 256 << 20
     reservoir: ReservoirConfig = ReservoirConfig()
+    bundles: BundlesConfig = BundlesConfig()
     log: LogConfig = LogConfig()
     tree: Mapping[str, TreeConfig] = field(default_factory=dict)
     folder: Path = Path()
@@ -228,8 +239,25 @@ def _count(value: Any) -> int:
     return value
 
 
+def _many(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= 10_000_000:
+        raise ValueError("a whole number from 1 to 10,000,000 is wanted")
+    return value
+
+
 def _reservoir(value: Any) -> ReservoirConfig:
     return ReservoirConfig(**_checked(_table(value), ReservoirConfig, "reservoir"))
+
+
+def _bundles(value: Any) -> BundlesConfig:
+    return BundlesConfig(**_checked(_table(value), BundlesConfig, "bundles"))
+
+
+def _prefixes(value: Any) -> tuple[str, ...]:
+    for prefix in _texts(value):
+        if not re.fullmatch(r"https?://[^/\s]+/\S*", prefix):
+            raise ValueError(f'{prefix!r} is not the beginning of URLs as "https://example.org/music/"')
+    return _texts(value)
 
 
 def _log(value: Any) -> LogConfig:
@@ -267,6 +295,11 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "prefix": _prefix,
     "trusted_proxies": _texts,
     "cors": _origins,
+    "bundles": _bundles,
+    "members": _many,
+    "bytes": _at_least(1),
+    "at_once": _count,
+    "urls": _prefixes,
     "log": _log,
     "tree": _trees,
     "level": _one_of(*LEVELS),

@@ -2,6 +2,8 @@
 
     /files/{tree}/{path}   a file, or a folder (as a page, or as JSON by Accept or ?as=json)
     /assets/{hash}/{name}  what the page is made of
+                           ?pack=tar|zip: a folder, or the `path=`s of it, as one archive
+    /bundles               POST a list of members -> the address of their archive; /bundles/{id}/{name}: the archive
     /healthz /readyz       is it alive, is it ready
     /metrics               what is counted, for Prometheus
     /                      the page
@@ -26,12 +28,14 @@ from urllib.parse import parse_qs, quote, unquote_to_bytes
 from playhead import media, metrics
 from playhead.app import page
 from playhead.app.auth import Gate
+from playhead.app.packing import Packing
 from playhead.blob import Blob, identity, literal
 from playhead.doors import asgi
 from playhead.errors import Changed, Failure, Malformed, NotFound, Unsized
 from playhead.respond import ERRORS, FILES, HASHED, About, Request, Response, asked, flowing, refusal, respond
 from playhead.tree import Ask, Entry, Tree, segments
 
+LIST = 64 << 20  # bytes of a list of members
 PAGE = 10_000  # entries of a folder in one answer
 LABELLED = 256 << 10  # bytes of a text that are looked at for its charset
 ROUTES = 4096  # paths that are remembered
@@ -53,13 +57,17 @@ class Site:
         gate: Gate = Gate(),
         prefix: str = "",
         figures: Callable[[], Iterable[metrics.Figure]] = tuple,
+        packing: Packing | None = None,
     ) -> None:
         self.trees, self.gate, self.prefix, self.figures = trees, gate, prefix, figures
+        self.packing = packing or Packing(trees, prefix)
         self.served = metrics.Served()
         self.labels: OrderedDict[str, str] = OrderedDict()  # tag and name -> media type with charset
         self.routes: dict[bytes, tuple[Tree, str, About]] = {}  # paths asked for lately -> files whose name tells all
 
     async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
+        if scope.get("method") == "POST":
+            scope["playhead.body"] = await asgi.received(receive, LIST)
         if "playhead.cancels" in scope.get("extensions", ()):  # our server ends the task of who leaves
             await self._serve(scope, send)
         elif scope["type"] == "http":
@@ -145,11 +153,15 @@ class Site:
         kind, _, rest = raw[len(self.prefix) + 1 :].partition("/")
         if request.method == "OPTIONS" and self.gate.cors:
             return _preflight()
+        query = _query(scope)
+        if kind == "bundles" and request.method == "POST" and not rest:
+            return await self.packing.posted(request, _body(scope), query)
         if request.method not in ("GET", "HEAD"):
             return refusal(405, "only GET and HEAD are possible here", [("Allow", "GET, HEAD")])
-        query = _query(scope)
         if kind == "files" and rest:
             return await self._files(request, rest, query, scope)
+        if kind == "bundles" and rest:
+            return await self.packing.get(request, rest)
         if kind == "assets":
             return _asset(request, rest)
         if kind in ("healthz", "readyz") and not rest:
@@ -175,6 +187,8 @@ class Site:
         path = "/".join(names[1:])
         if path == "" and len(names) == 1:
             return _moved(self.prefix, rest, scope)
+        if "pack" in query:
+            return await self.packing.folder(request, names[0], path.removesuffix("/"), query)
         if path == "" or path.endswith("/"):
             return await self._folder(request, names[0], tree, path.removesuffix("/"), query)
         try:
@@ -330,6 +344,13 @@ def _decoded(segment: str) -> str:
     if re.search("%2f", segment, re.IGNORECASE):
         raise Malformed("a name cannot hold a '/' (%2F); it is shown as '\uff0f'")
     return unquote_to_bytes(segment.encode("latin-1")).decode("utf-8", "surrogateescape")
+
+
+def _body(scope: asgi.Scope) -> bytes:
+    body: bytes | None = scope["playhead.body"]
+    if body is None:
+        raise Malformed(f"a list may have {LIST:,} bytes")
+    return body
 
 
 def _asked_for(scope: asgi.Scope) -> str:

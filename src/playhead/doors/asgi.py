@@ -68,6 +68,22 @@ async def while_connected(work: Coroutine[Any, Any, None], receive: Receive) -> 
         await asyncio.gather(working, leaving, return_exceptions=True)
 
 
+async def received(receive: Receive, most: int) -> bytes | None:
+    """The body of a request; None where it is longer than `most` bytes, or did not come within a minute."""
+    body, more = bytearray(), True
+    try:
+        async with asyncio.timeout(60):
+            while more:
+                message = await receive()
+                body += message.get("body", b"")
+                more = message.get("more_body", False)
+                if len(body) > most:
+                    return None
+    except TimeoutError:
+        return None
+    return bytes(body)
+
+
 async def _left(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass

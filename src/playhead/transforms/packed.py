@@ -21,6 +21,7 @@ from typing import Protocol, runtime_checkable
 
 from playhead.blob import Blob, FileSpan, Piece, Pieces, pieces
 from playhead.errors import Changed, Failure
+from playhead.respond import wire_tag
 from playhead.transforms.crc import crc32
 from playhead.transforms.plan import FOLDER, UNKNOWN, Plan
 from playhead.tree import Ask, Why
@@ -31,6 +32,7 @@ MANY = 64  # members that are opened ahead, at most
 TOGETHER = 256 << 10  # bytes of small pieces that leave as one
 SOON = 0.02  # seconds that a small piece waits for others
 SPAN = 1 << 20  # bytes of a file that are read at once, where its CRC is wanted
+WIRE = "etag:"  # before a tag as HTTP shows it
 READERS = 8  # members that are read at a time for their CRCs alone
 
 Opener = Callable[[int, Ask], Awaitable[Blob]]
@@ -157,9 +159,9 @@ class Archive(Blob):
         """A member's bytes, which are those that the plan is about. Raises Changed."""
         blob, plan = await self.opener(number, ask), self.plan
         tag = plan.tags[number] or plan.pins.get(number)
-        if blob.size != plan.sizes[number] or (tag and blob.tag != tag):
+        if blob.size != plan.sizes[number] or (tag and not _has(blob, tag)):
             raise Changed(f"{plan.names[number]!r} is not what it was when the bundle was made; make it anew")
-        if not tag and blob.tag:
+        if number not in plan.pins and blob.tag and (not tag or tag.startswith(WIRE)):
             plan.pins[number] = blob.tag
         return blob
 
@@ -174,6 +176,12 @@ class Archive(Blob):
                 self.crcs.reading[number] = asyncio.create_task(self._read_for_crc(number))
             await asyncio.shield(self.crcs.reading[number])
         return self.crcs.values[number]
+
+    async def all_crcs(self) -> list[int]:
+        """The CRC-32 of every member, in their order."""
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self.crc(number)) for number in range(len(self.plan))]
+        return [task.result() for task in tasks]
 
     async def _read_for_crc(self, number: int) -> int:
         crc = 0
@@ -244,6 +252,12 @@ class _Ahead:
             for task in tasks:
                 if not task.cancelled():
                     task.exception()
+
+
+def _has(blob: Blob, tag: str) -> bool:
+    if tag.startswith(WIRE):
+        return blob.tag is not None and wire_tag(blob.tag) == tag[len(WIRE) :]
+    return blob.tag == tag
 
 
 async def _ready(blob: Blob, start: int, stop: int) -> Blob:

@@ -1,0 +1,314 @@
+"""Members -> archives that stay what they are for a day: /bundles/{id}/{name}.
+
+An id is the digest of the plan, so equal lists give equal addresses. The plan, and what was learned since (CRCs, and
+the versions of members that their listing did not tell), lie in memory for those used lately and in a folder for all:
+a restart, sixteen connections, or a file added to the folder meanwhile change nothing.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import re
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from playhead.blob import Blob, Pieces
+from playhead.errors import Busy, Malformed, NotFound
+from playhead.transforms.collect import Collecting
+from playhead.transforms.packed import WIRE, Archive, Crcs
+from playhead.transforms.plan import Member, Plan, Planning, clean
+from playhead.transforms.tar import tar
+from playhead.transforms.zip import zip
+from playhead.tree import Ask, Tree
+
+DAY = 24 * 3600.0  # seconds that a bundle stays after it was last used
+LATELY = 64  # bundles in memory
+SAVED = 2.0  # seconds after which what was learned is on disk
+KINDS = {"tar": "application/x-tar", "zip": "application/zip"}
+
+log = logging.getLogger("playhead.bundles")
+
+Reach = Callable[[str], tuple[Tree, str]]
+"""A member's place -> a tree and a path in it. Raises a Failure where it may not be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What may be asked for: members and bytes of a bundle, and bundles that are being sent at a time."""
+
+    members: int = 100_000
+    bytes: int = 10**12
+    at_once: int = 16
+
+
+@dataclass(slots=True)
+class Bundle:
+    """An archive that has an address."""
+
+    id: str
+    kind: str
+    archive: Archive
+    blob: Blob
+    saving: asyncio.TimerHandle | None = None
+    background: set["asyncio.Future[None]"] = field(default_factory=set)
+
+
+class Bundles:
+    """`folder`: where they outlive this process; None: nowhere."""
+
+    def __init__(self, reach: Reach, folder: Path | None = None, limits: Limits = Limits()) -> None:
+        self.reach, self.folder, self.limits = reach, folder, limits
+        self.lately: OrderedDict[str, Bundle] = OrderedDict()
+        self.asked: dict[tuple[str, ...], asyncio.Task[Bundle]] = {}  # folders that are being planned, or were lately
+        self.sending: Counter[str] = Counter()
+        self.swept = 0.0
+
+    # ── making ──
+
+    def collecting(self) -> Collecting:
+        """To put members into."""
+        return Collecting(self.limits.members, self.limits.bytes)
+
+    async def once(self, key: tuple[str, ...], make: Callable[[], Awaitable[Bundle]], *, fresh: bool) -> Bundle:
+        """The bundle that is asked for in some words: planned once for all who ask at a time.
+
+        `fresh` False: as it was planned last, however long ago, for the asker goes on with it.
+        """
+        task = self.asked.get(key)
+        if task is None or (task.done() and (fresh or task.cancelled() or task.exception() is not None)):
+            task = self.asked[key] = asyncio.ensure_future(make())
+            while len(self.asked) > LATELY:
+                del self.asked[next(iter(self.asked))]
+        return await asyncio.shield(task)
+
+    async def made(self, planning: Planning, kind: str, *, ready: bool = False) -> Bundle:
+        """The bundle of a plan, kept from now on; `ready`: with all CRCs known first, which may take long."""
+        if not len(planning.plan):
+            raise NotFound("there is nothing to bundle")
+        plan = planning.done()
+        if ready and kind == "zip":
+            first = self._bundle(plan, kind)
+            plan.crcs[:] = type(plan.crcs)("q", await first.archive.all_crcs())
+        bundle = self._bundle(plan, kind)
+        if bundle.id in self.lately:
+            return self._used(bundle.id)
+        await asyncio.to_thread(self._keep, bundle)
+        self.lately[bundle.id] = bundle
+        return self._used(bundle.id)
+
+    def _bundle(self, plan: Plan, kind: str, crcs: dict[int, int] | None = None) -> Bundle:
+        async def opener(number: int, ask: Ask) -> Blob:
+            tree, path = self.reach(plan.places[number])
+            return await tree.open(path, ask)
+
+        known = Crcs(dict(crcs or {}))
+        archive = zip(plan, opener, known) if kind == "zip" else tar(plan, opener)
+        assert archive.tag is not None
+        name = archive.tag.partition(":")[2]
+        bundle = Bundle(name, kind, archive, _Limited(archive.size, archive.tag, archive, name, self))
+        known.learned = lambda number, crc: self._soon(bundle)
+        plan.pins = _Pins(plan.pins, lambda: self._soon(bundle))
+        return bundle
+
+    # ── finding ──
+
+    async def find(self, name: str) -> Bundle:
+        """A bundle by its id. Raises NotFound."""
+        if name in self.lately:
+            return self._used(name)
+        if re.fullmatch(r"[0-9a-f]{32}", name) and self.folder:
+            found = await asyncio.to_thread(self._read, name)
+            if found is not None:
+                self.lately[name] = found
+                return self._used(name)
+        raise NotFound("there is no such bundle, or it was not used for a day; make it anew")
+
+    def _used(self, name: str) -> Bundle:
+        self.lately.move_to_end(name)
+        while len(self.lately) > LATELY:
+            self.lately.popitem(last=False)
+        return self.lately[name]
+
+    # ── on disk ──
+
+    def _path(self, name: str, kind: str) -> Path:
+        assert self.folder is not None
+        return self.folder / f"{name}.{kind}"
+
+    def _keep(self, bundle: Bundle) -> None:
+        if self.folder is None:
+            return
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._sweep()
+            _written(self._path(bundle.id, bundle.kind), bundle.archive.plan.packed())
+        except OSError as error:
+            log.warning("bundles cannot be kept: %s", (error.strerror or str(error)).lower())
+
+    def _read(self, name: str) -> Bundle | None:
+        for kind in KINDS:
+            path = self._path(name, kind)
+            try:
+                plan = Plan.unpacked(path.read_bytes())
+                os.utime(path)
+            except (OSError, ValueError):
+                continue
+            learned = _learned(path.with_suffix(".learned"))
+            plan.pins.update({int(number): tag for number, tag in learned.get("pins", {}).items()})
+            bundle = self._bundle(plan, kind, {int(number): crc for number, crc in learned.get("crcs", {}).items()})
+            return bundle if bundle.id == name else None
+        return None
+
+    def _sweep(self) -> None:
+        """Remove those that nobody used for a day."""
+        now = time.time()
+        if self.folder is None or now - self.swept < 3600:
+            return
+        self.swept = now
+        for path in self.folder.iterdir():
+            with suppress(OSError):
+                if now - path.stat().st_mtime > DAY and path.with_suffix("").name not in self.lately:
+                    path.unlink()
+
+    def _soon(self, bundle: Bundle) -> None:
+        """Something was learned: have it on disk in a moment."""
+        if self.folder is not None and bundle.saving is None:
+            bundle.saving = asyncio.get_running_loop().call_later(SAVED, self._save, bundle)
+
+    def _save(self, bundle: Bundle) -> None:
+        bundle.saving = None
+        crcs, pins = dict(bundle.archive.crcs.values), dict(bundle.archive.plan.pins)
+        path = self._path(bundle.id, bundle.kind).with_suffix(".learned")
+        task = asyncio.ensure_future(asyncio.to_thread(_noted, path, crcs, pins))
+        bundle.background.add(task)
+        task.add_done_callback(bundle.background.discard)
+
+
+class _Pins(dict[int, str]):
+    """Tags that were learned; says so."""
+
+    def __init__(self, pins: dict[int, str], said: Callable[[], None]) -> None:
+        super().__init__(pins)
+        self.said = said
+
+    def __setitem__(self, number: int, tag: str) -> None:
+        super().__setitem__(number, tag)
+        self.said()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Limited(Blob):
+    """A bundle as it is sent: not beside too many others."""
+
+    archive: Archive
+    name: str
+    bundles: Bundles
+
+    async def stream(self, start: int, stop: int) -> Pieces:
+        sending = self.bundles.sending
+        if self.name not in sending and len(sending) >= self.bundles.limits.at_once:
+            raise Busy(f"{len(sending)} bundles are being sent already; try again in a moment", after=5.0)
+        sending[self.name] += 1
+        stream = self.archive.stream(start, stop)
+        try:
+            async for piece in stream:
+                yield piece
+        finally:
+            await stream.aclose()
+            sending[self.name] -= 1
+            if not sending[self.name]:
+                del sending[self.name]
+
+
+def _written(path: Path, data: bytes) -> None:
+    new = path.with_name(f"{path.name}.{os.getpid()}.new")
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(data)
+    new.replace(path)
+
+
+def _noted(path: Path, crcs: dict[int, int], pins: dict[int, str]) -> None:
+    with suppress(OSError):
+        _written(path, json.dumps({"crcs": crcs, "pins": pins}).encode())
+
+
+def _learned(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+# ── lists ──
+
+
+def described(data: bytes, kind: str, place: Callable[[str], str]) -> tuple[list[Member], dict[str, Any]]:
+    """The members of a list that was sent, as JSON or in mod_zip's form, and what else it says. Raises Malformed.
+
+    `place` makes a place of what the list calls `source` or `url`; members without a size have -1.
+    """
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise Malformed("the list is not UTF-8") from None
+    if kind.partition(";")[0].strip() == "application/json":
+        return _from_json(text, place)
+    return [_from_line(line, place) for line in text.splitlines() if line.strip()], {}
+
+
+def _from_json(text: str, place: Callable[[str], str]) -> tuple[list[Member], dict[str, Any]]:
+    try:
+        asked = json.loads(text)
+    except (ValueError, RecursionError):
+        raise Malformed("the list is not JSON") from None
+    if not isinstance(asked, dict) or not isinstance(asked.get("members"), list):
+        raise Malformed('a bundle is asked for as {"kind": "zip", "name": "...", "members": [...]}')
+    return [_from_item(item, number, place) for number, item in enumerate(asked["members"])], asked
+
+
+def _from_item(item: Any, number: int, place: Callable[[str], str]) -> Member:
+    source = item.get("source", item.get("url")) if isinstance(item, dict) else None
+    if not isinstance(source, str):
+        raise Malformed(f"member {number}: a source or a url is wanted")
+    name, size, mtime = item.get("name", source.rpartition("/")[2]), item.get("size", -1), item.get("mtime", 0)
+    if not isinstance(name, str) or type(size) is not int or not isinstance(mtime, int | float) or size < -1:
+        raise Malformed(f"member {number}: its name, size or mtime is not one")
+    tag = item.get("etag") or ""
+    if tag and ("://" in source or not isinstance(tag, str)):
+        raise Malformed(f"member {number}: an etag is one that /files gave; for a URL it cannot be checked")
+    tag = WIRE + tag.strip('"') if tag else ""
+    when = int(min(max(mtime, 0), 1 << 40))
+    return Member(name, size, mtime=when, tag=tag, crc=_crc(item.get("crc32"), number), place=place(source))
+
+
+def _crc(value: Any, number: int) -> int | None:
+    if value is None or value == "-":
+        return None
+    if isinstance(value, str) and re.fullmatch(r"[0-9a-fA-F]{1,8}", value):
+        return int(value, 16)
+    if type(value) is int and 0 <= value < 1 << 32:
+        return value
+    raise Malformed(f"member {number}: its crc32 is not one (8 hexadecimal digits, or a number)")
+
+
+def _from_line(line: str, place: Callable[[str], str]) -> Member:
+    """mod_zip's line: CRC-32 or "-", size, location, name."""
+    parts = line.split(None, 3)
+    if len(parts) < 3 or not parts[1].isascii() or not parts[1].isdigit():
+        raise Malformed(f"{line[:80]!r} is not a line of a list: CRC-32 SIZE LOCATION NAME")
+    crc, size, location = parts[:3]
+    name = parts[3] if len(parts) > 3 else location.rpartition("/")[2]
+    return Member(name, int(size), crc=_crc(crc, 0), place=place(location))
+
+
+def file_name(name: Any, kind: str) -> str:
+    """The name of the archive itself."""
+    plain = clean(name).replace("/", "_") if isinstance(name, str) and name else "bundle"
+    return plain if plain.endswith(f".{kind}") else f"{plain}.{kind}"
