@@ -57,6 +57,16 @@ def parser() -> argparse.ArgumentParser:
     cat.add_argument("--offset", type=_count, default=0, metavar="N", help="leave out the first N bytes")
     cat.add_argument("--length", type=_count, metavar="N", help="write N bytes at most")
 
+    pack = _command(commands, "pack", "pack files and folders from anywhere into one tar or zip", _pack)
+    pack.add_argument("source", nargs="+", metavar="SOURCE", help=SOURCE)
+    kinds = pack.add_mutually_exclusive_group()
+    kinds.add_argument("--tar", action="store_true", help="a tar (default, unless FILE ends in .zip)")
+    kinds.add_argument("--zip", action="store_true", help="a zip, its members stored as they are")
+    pack.add_argument(
+        "-o", "--output", metavar="FILE", help="into a file, which can be taken up again (default: a pipe)"
+    )
+    pack.add_argument("--replace", action="store_true", help="write over a FILE that is there")
+
     cache = _command(commands, "cache", "show what is kept on this disk; verify, clear, pin or warm it", _cache)
     cache.add_argument("doing", nargs="?", default="show", choices=CACHE, metavar="|".join(CACHE), help="default: show")
     cache.add_argument("source", nargs="?", metavar="SOURCE", help="what to pin, unpin or warm: " + SOURCE)
@@ -302,6 +312,17 @@ def _source(options: argparse.Namespace) -> "tuple[Tree, str]":
     from playhead import assemble
 
     return assemble.source(options.source, options.config)
+
+
+# ── pack ──
+
+
+async def _pack(options: argparse.Namespace) -> int:
+    from playhead import packs
+
+    by_name = (options.output or "").endswith(".zip") and not options.tar
+    kind = "zip" if options.zip or by_name else "tar"
+    return await packs.run(options.source, options.config, kind=kind, output=options.output, replace=options.replace)
 
 
 # ── cache ──

@@ -28,8 +28,8 @@ def show(config: Config) -> int:
     folder, size = folder_of(config), size_of(config)
     found = sorted(_survey(folder / "blocks"), key=lambda one: one[0].name.casefold())
     used = sum(taken for _, taken in found)
-    print(f"{folder}: {_amount(used)} of {_amount(size)} in {_files(len(found))}")
-    print(f"[{_bar(used / size if size else 0.0, WIDE)}] {used / size:.0%}")
+    print(f"{folder}: {amount(used)} of {amount(size)} in {_files(len(found))}")
+    print(f"[{bar(used / size if size else 0.0, WIDE)}] {used / size:.0%}")
     for contents, _ in found:
         print(_line(contents))
     return 0
@@ -57,10 +57,10 @@ def _line(contents: journal.Contents) -> str:
     pinned = "pinned" if contents.pinned else ""
     share = len(contents.blocks) / count
     name = visible(contents.name) or contents.tag
-    return f"[{picture:<{WIDE}}] {share:>4.0%} of {_amount(contents.size):>9} {pinned:<6} {name}".rstrip()
+    return f"[{picture:<{WIDE}}] {share:>4.0%} of {amount(contents.size):>9} {pinned:<6} {name}".rstrip()
 
 
-def _bar(share: float, wide: int) -> str:
+def bar(share: float, wide: int) -> str:
     full = round(min(1.0, share) * wide)
     return "█" * full + "·" * (wide - full)
 
@@ -69,7 +69,7 @@ def _files(count: int) -> str:
     return "1 file" if count == 1 else f"{count:,} files"
 
 
-def _amount(size: float) -> str:
+def amount(size: float) -> str:
     for unit in ("B", "kB", "MB", "GB"):
         if size < 1000:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
@@ -84,7 +84,7 @@ def verify(config: Config) -> int:
         bad = store.verify(lambda kept, bad: print(f"{bad:>6} bad  {visible(kept.name)}") if bad else None)
         summary = store.summary()
         print(
-            f"{_files(summary.files)}, {_amount(summary.used)}: {bad or 'no'} damaged blocks{' (dropped)' * bool(bad)}"
+            f"{_files(summary.files)}, {amount(summary.used)}: {bad or 'no'} damaged blocks{' (dropped)' * bool(bad)}"
         )
     finally:
         store.close()
@@ -99,7 +99,7 @@ def clear(config: Config) -> int:
     finally:
         store.close()
     shutil.rmtree(folder_of(config) / "listings", ignore_errors=True)
-    print(f"{_amount(freed)} freed")
+    print(f"{amount(freed)} freed")
     return 0
 
 
@@ -145,7 +145,7 @@ class _Warming:
         await asyncio.gather(*(self._some(waiting) for _ in range(AT_ONCE)))
         self._tell(last=True)
         doing = {None: "kept", True: "kept and pinned", False: "no longer pinned"}[self.pin]
-        print(f"{_files(self.files)}, {_amount(self.done)} {doing}" + f"; {self.failed} failed" * bool(self.failed))
+        print(f"{_files(self.files)}, {amount(self.done)} {doing}" + f"; {self.failed} failed" * bool(self.failed))
         return 9 if self.failed else 0
 
     async def _paths(self, path: str) -> AsyncGenerator[str, None]:
@@ -193,5 +193,5 @@ class _Warming:
             return
         self.told = now
         share = self.done / self.total if self.total else 1.0
-        line = f"[{_bar(share, WIDE)}] {share:>4.0%} {_amount(self.done)}, {_files(self.files)}"
+        line = f"[{bar(share, WIDE)}] {share:>4.0%} {amount(self.done)}, {_files(self.files)}"
         print(f"\r{line:<79}", end="\n" if last else "", file=sys.stderr, flush=True)

@@ -6,7 +6,7 @@ A tree owns its connection and belongs to the loop it was made in; the blobs it 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -74,6 +74,13 @@ class Tree(ABC):
         async with aclosing(pieces(blob, 0, blob.size)) as stream:
             async for piece in stream:
                 yield piece
+
+    def contents(self, paths: Sequence[str]) -> Sequence[tuple[bytes, str | None]] | None:
+        """The whole of some small files and their tags, where that needs no network; None: open them one by one.
+
+        Blocks: from a thread. Raises as `open` does.
+        """
+        return None
 
     async def aclose(self) -> None:
         """Give the connection back. Streams that are open fail."""
@@ -166,6 +173,9 @@ class _Below(Tree):
 
     def flow(self, path: str) -> Pieces:
         return self.tree.flow(self._under(path))
+
+    def contents(self, paths: Sequence[str]) -> Sequence[tuple[bytes, str | None]] | None:
+        return self.tree.contents([self._under(path) for path in paths])
 
     async def aclose(self) -> None:
         await self.tree.aclose()

@@ -12,7 +12,7 @@ import os
 import re
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import Any
 
 from playhead.blob import Blob, Pieces
 from playhead.errors import Busy, Malformed, NotFound
-from playhead.transforms.collect import Collecting
+from playhead.transforms.collect import Collecting, gathered
 from playhead.transforms.packed import WIRE, Archive, Crcs
 from playhead.transforms.plan import Member, Plan, Planning, clean
 from playhead.transforms.tar import tar
@@ -107,8 +107,11 @@ class Bundles:
             tree, path = self.reach(plan.places[number])
             return await tree.open(path, ask)
 
+        def gather(numbers: Sequence[int]) -> Sequence[tuple[bytes, str | None]] | None:
+            return gathered([self.reach(plan.places[number]) for number in numbers])
+
         known = Crcs(dict(crcs or {}))
-        archive = zip(plan, opener, known) if kind == "zip" else tar(plan, opener)
+        archive = zip(plan, opener, gather, known) if kind == "zip" else tar(plan, opener, gather)
         assert archive.tag is not None
         name = archive.tag.partition(":")[2]
         bundle = Bundle(name, kind, archive, _Limited(archive.size, archive.tag, archive, name, self))

@@ -18,7 +18,7 @@ from playhead.tree import Entry, visible
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; media-src 'self'; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
 _ASSETS = ("files.css", "files.js", "icon.svg")
 _TEXT_TOO = (
@@ -64,15 +64,23 @@ def trees(prefix: str, names: Sequence[str]) -> str:
 def folder(prefix: str, tree: str, path: str, entries: Sequence[Entry], following: str | None, *, alone: bool) -> str:
     """The page of one folder. `following`: the last name shown, where more follow; `alone`: there is no other tree."""
     here = f"{prefix}/files/{quoted(tree)}/" + "".join(f"{quoted(name)}/" for name in path.split("/") if path)
-    rows = [_row(here + quoted(entry.name) + "/" * entry.folder, entry) for entry in entries]
+    rows = [_row(here + quoted(entry.name) + "/" * entry.folder, entry, chosen=True) for entry in entries]
     if following is not None:
         rows.append(
             f'<li class="more"><a href="{escape(here)}?after={quote(fsencode(following), safe="")}">More</a></li>'
         )
     title = path.rpartition("/")[2] or tree
-    return _document(
-        prefix, title, _crumbs(prefix, tree, path, alone), "".join(rows) or _empty("This folder is empty.")
-    )
+    head = _crumbs(prefix, tree, path, alone) + (_PACK if entries else "")
+    form = f'<form id="pack" method="get" action="{escape(here)}"></form>'
+    return _document(prefix, title, form + head, "".join(rows) or _empty("This folder is empty."))
+
+
+# As one file: what is chosen, or all. It works without script, for it is a form.
+_PACK = (
+    '<div class="pack"><span class="all">Download all as</span><span class="some">Download the chosen as</span>'
+    '<button form="pack" name="pack" value="zip">zip</button>'
+    '<button form="pack" name="pack" value="tar">tar</button></div>'
+)
 
 
 def _crumbs(prefix: str, tree: str, path: str, alone: bool) -> str:
@@ -87,14 +95,19 @@ def _crumbs(prefix: str, tree: str, path: str, alone: bool) -> str:
     return f'<nav aria-label="Folders"><ol>{links}</ol></nav><h1>{_shown(last)}</h1>'
 
 
-def _row(url: str, entry: Entry) -> str:
+def _row(url: str, entry: Entry, *, chosen: bool = False) -> str:
     kind = "folder" if entry.folder else _kind(entry.name)
     size = "" if entry.size is None else _bytes(entry.size)
     when = _time(entry.modified) if entry.modified else '<span class="when"></span>'
     href = escape(url)
     tools = "" if entry.folder else f'<a class="get" href="{href}?download" download title="Download">Download</a>'
+    choose = ""
+    if chosen and entry.name.isprintable() and not any(0xDC80 <= ord(letter) <= 0xDCFF for letter in entry.name):
+        name = escape(entry.name)
+        choose = f'<input type="checkbox" form="pack" name="path" value="{name}" aria-label="Choose {name}">'
     return (
-        f'<li class="row" data-kind="{kind}"><a class="name" href="{href}"><span class="mark {kind}"></span>'
+        f'<li class="row" data-kind="{kind}"><span class="choose">{choose}</span>'
+        f'<a class="name" href="{href}"><span class="mark {kind}"></span>'
         f'<span class="label">{_shown(entry.name)}</span></a>'
         f'<span class="size">{size}</span>{when}<span class="tools">{tools}</span></li>'
     )

@@ -30,6 +30,7 @@ READ = 1 << 20  # bytes in a read of a network file system
 LAST = 64 << 10  # bytes of a long range that are held back until the file is known not to have changed
 RECHECK = 1.0  # seconds for which a path is trusted to lead to the file that is open
 INSTANT = 250e-6  # seconds between the opening and the first span of one answer, in which nothing is looked at again
+_READING = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 NETWORKED = ("fuse", "nfs", "cifs", "smb", "9p", "ceph", "glusterfs", "afs", "sshfs")
 
 _FAILURES: dict[int, type[Failure]] = {
@@ -196,6 +197,37 @@ class LocalTree(Tree):
             self.cache.pop(path, None)
             raise
 
+    def contents(self, paths: Sequence[str]) -> list[tuple[bytes, str | None]]:
+        folders: dict[str, str] = {}
+        return [self._content(path, folders) for path in paths]
+
+    def _content(self, path: str, folders: dict[str, str]) -> tuple[bytes, str | None]:
+        folder, _, name = path.rpartition("/")
+        if folder not in folders:
+            folders[folder] = self._real(folder)
+        if name in ("", ".", "..") or "\0" in name:
+            segments(path)
+        real = f"{folders[folder].rstrip('/')}/{name}"
+        try:
+            fd = os.open(real, _READING)
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise failure(error, path) from error
+            real = self._real(path)  # a link, which may lead elsewhere below the root
+            fd = os.open(real, _READING)
+        try:
+            before = os.fstat(fd)
+            if not stat.S_ISREG(before.st_mode):
+                raise NotFound(f"{path!r} is not a file")
+            data = os.read(fd, before.st_size + 1)
+            if _key(os.fstat(fd)) != _key(before) or len(data) != before.st_size:
+                raise Changed(f"{path!r} was changed while it was being read")
+        except OSError as error:
+            raise failure(error, path) from error
+        finally:
+            os.close(fd)
+        return data, _tag(real, _key(before))
+
     async def aclose(self) -> None:
         self.cache.clear()
 
@@ -231,7 +263,7 @@ class LocalTree(Tree):
         try:
             if held and held.real == real and _key(os.stat(real)) == held.key and held.unchanged():
                 return held
-            fd = os.open(real, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+            fd = os.open(real, _READING)
         except OSError as error:
             raise failure(error, path) from error
         file = OpenFile(fd, real)

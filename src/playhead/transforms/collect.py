@@ -5,7 +5,7 @@ path is in, so that a folder unpacks as a folder.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -58,6 +58,16 @@ class Collecting:
     def nothing(self) -> NotFound | None:
         """Why this cannot be a bundle; None: it can."""
         return None if len(self.planning.plan) else NotFound("there is nothing to bundle")
+
+
+def gathered(places: Sequence[tuple[Tree, str]]) -> Sequence[tuple[bytes, str | None]] | None:
+    """The whole of some small files of one tree, where it can read them together (blocks)."""
+    if not places:
+        return []
+    tree = places[0][0]
+    if any(other is not tree for other, _ in places):
+        return None
+    return tree.contents([path for _, path in places])
 
 
 def _seconds(entry: Entry) -> int:

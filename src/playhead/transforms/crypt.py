@@ -32,8 +32,8 @@ def crypt(tree: Tree, key: Keys, names: Names, *, contents: bool = True) -> Tree
 class CryptTree(Tree, Store):
     """See `crypt`. What has a name that these keys did not make is not shown, as with rclone."""
 
-    def __init__(self, tree: Tree, key: Keys, names: Names, contents: bool) -> None:
-        self.tree, self.key, self.names, self.contents = tree, key, names, contents
+    def __init__(self, tree: Tree, key: Keys, names: Names, sealed: bool) -> None:
+        self.tree, self.key, self.names, self.sealed = tree, key, names, sealed
         self.heads: OrderedDict[str, tuple[str | None, int, Head]] = OrderedDict()
         self.sizes: OrderedDict[str, int] = OrderedDict()  # as they were listed
 
@@ -44,7 +44,7 @@ class CryptTree(Tree, Store):
             raise NotFound(f"{path!r} cannot be here: {error}") from error
 
     def _seen(self, entry: Entry, name: str) -> Entry:
-        if entry.folder or not self.contents:
+        if entry.folder or not self.sealed:
             return Entry(name, entry.folder, entry.size, entry.modified, entry.tag, entry.mark)
         try:
             size = None if entry.size is None else plain_size(entry.size)
@@ -90,7 +90,7 @@ class CryptTree(Tree, Store):
 
     async def open(self, path: str, ask: Ask = Ask()) -> Blob:
         hidden = self._hidden(path, folder=False)
-        if not self.contents:
+        if not self.sealed:
             return await self.tree.open(hidden, ask)
         wide, known = _widened(ask), self.heads.get(hidden)
         if known is None and wide.start != 0:
@@ -141,7 +141,7 @@ class CryptTree(Tree, Store):
                 f"{path!r} has a name that is {len(longest)} bytes long when encrypted; {LONGEST} are the most"
             )
         nonce, _, below = (state or os.urandom(NONCE).hex() + " ").partition(" ")
-        made = encrypted(blob, self.key, bytes.fromhex(nonce)) if self.contents else blob
+        made = encrypted(blob, self.key, bytes.fromhex(nonce)) if self.sealed else blob
         there = await self._below(hidden, replaces)
         entry = await self.tree.put(
             hidden, made, replaces=there, state=below or None, keep=lambda state: keep(f"{nonce} {state}")
@@ -150,7 +150,7 @@ class CryptTree(Tree, Store):
 
     async def _below(self, hidden: str, replaces: str | None) -> str | None:
         """The tag below of the version that has the tag `replaces` here."""
-        if replaces is None or not self.contents:
+        if replaces is None or not self.sealed:
             return replaces
         entry = await self.tree.find(hidden)
         return entry.tag if self._seen(entry, "").tag == replaces else replaces

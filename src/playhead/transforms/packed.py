@@ -14,10 +14,10 @@ from abc import ABC, abstractmethod
 from array import array
 from bisect import bisect_right
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from playhead.blob import Blob, FileSpan, Piece, Pieces, pieces
 from playhead.errors import Changed, Failure
@@ -26,6 +26,8 @@ from playhead.transforms.crc import crc32
 from playhead.transforms.plan import FOLDER, UNKNOWN, Plan
 from playhead.tree import Ask, Why
 
+TINY = 64 << 10  # bytes of a member that is read together with its neighbours, where they can be
+FEW = 4  # members that are worth that
 SMALL = 256 << 10  # bytes of a member that is read whole before its turn
 BUDGET = 16 << 20  # bytes that are read ahead of the one who takes them
 MANY = 64  # members that are opened ahead, at most
@@ -37,6 +39,8 @@ READERS = 8  # members that are read at a time for their CRCs alone
 
 Opener = Callable[[int, Ask], Awaitable[Blob]]
 """The bytes of a member, by its number in the plan."""
+Gather = Callable[[Sequence[int]], Sequence[tuple[bytes, str | None]] | None]
+"""The whole of some small members and their tags, read in a thread; None: they are to be opened one by one."""
 
 
 @runtime_checkable
@@ -92,6 +96,7 @@ class Archive(Blob):
     opener: Opener
     layout: Layout
     crcs: Crcs = field(default_factory=Crcs)
+    gather: Gather | None = None
 
     def stream(self, start: int, stop: int) -> Pieces:
         return _joined(self._parts(start, stop))
@@ -102,6 +107,10 @@ class Archive(Blob):
         ahead = _Ahead(self, number, start, stop)
         try:
             while number < count and begins[number] < stop:
+                if (run := self.run(number, start, stop)) and (made := await ahead.gathered(run)) is not None:
+                    yield made
+                    number = run.stop
+                    continue
                 async with aclosing(self._member(number, start, stop, ahead)) as member:
                     async for piece in member:
                         yield piece
@@ -113,6 +122,43 @@ class Archive(Blob):
             async with aclosing(self.layout.end(max(0, start - base), stop - base, self.crc)) as end:
                 async for piece in end:
                     yield piece
+
+    def run(self, number: int, start: int, stop: int) -> range | None:
+        """The small members from one on that can be read together: wholly asked for, and nobody looks at them yet."""
+        begins, sizes, last = self.layout.begins, self.plan.sizes, number
+        if self.gather is None or begins[number] < start:
+            return None
+        limit = min(stop, begins[number] + TOGETHER * 4)
+        while last < len(sizes) and sizes[last] <= TINY and begins[last + 1] <= limit:
+            last += 1
+        return range(number, last) if last - number >= FEW else None
+
+    def together(self, run: range) -> tuple[bytes, list[tuple[int, int, str | None]]] | None:
+        """The bytes of some small members with what stands around them, and their CRCs and tags (blocks)."""
+        assert self.gather is not None
+        plan, layout, made, learned = self.plan, self.layout, bytearray(), []
+        full = [number for number in run if plan.sizes[number]]
+        contents = self.gather(full)
+        if contents is None:
+            return None
+        found = dict(zip(full, contents, strict=True))
+        for number in run:
+            data, tag = found.get(number, (b"", None))
+            if number in found:
+                self._same(number, len(data), tag)
+            crc = crc32(data) if layout.wants(number) else 0
+            if number in found:
+                learned.append((number, crc, tag))
+            made += layout.head(number) + data + layout.tail(number, crc)
+        return bytes(made), learned
+
+    def learn(self, learned: list[tuple[int, int, str | None]]) -> None:
+        """Remember what was learned of members."""
+        for number, crc, tag in learned:
+            if self.layout.wants(number):
+                self.crcs.put(number, crc)
+            if not self.plan.tags[number] and tag:
+                self._pin(number, tag)
 
     async def _member(self, number: int, start: int, stop: int, ahead: "_Ahead") -> Pieces:
         head, size = self.layout.head(number), self.plan.sizes[number]
@@ -157,13 +203,22 @@ class Archive(Blob):
 
     async def open(self, number: int, ask: Ask) -> Blob:
         """A member's bytes, which are those that the plan is about. Raises Changed."""
-        blob, plan = await self.opener(number, ask), self.plan
-        tag = plan.tags[number] or plan.pins.get(number)
-        if blob.size != plan.sizes[number] or (tag and not _has(blob, tag)):
-            raise Changed(f"{plan.names[number]!r} is not what it was when the bundle was made; make it anew")
-        if number not in plan.pins and blob.tag and (not tag or tag.startswith(WIRE)):
-            plan.pins[number] = blob.tag
+        blob = await self.opener(number, ask)
+        self._same(number, blob.size, blob.tag)
+        if blob.tag and not self.plan.tags[number]:
+            self._pin(number, blob.tag)
         return blob
+
+    def _same(self, number: int, size: int, tag: str | None) -> None:
+        """Raises Changed where a member is not the one that the plan is about."""
+        plan = self.plan
+        wanted = plan.tags[number] or plan.pins.get(number)
+        if size != plan.sizes[number] or (wanted and not _is(tag, wanted)):
+            raise Changed(f"{plan.names[number]!r} is not what it was when the bundle was made; make it anew")
+
+    def _pin(self, number: int, tag: str) -> None:
+        if number not in self.plan.pins:
+            self.plan.pins[number] = tag
 
     async def crc(self, number: int) -> int:
         """The CRC-32 of a member; read for it where nobody knows it. That goes on if the asker leaves."""
@@ -207,8 +262,10 @@ class _Ahead:
     def __init__(self, archive: Archive, number: int, start: int, stop: int) -> None:
         self.archive, self.start, self.stop = archive, start, stop
         self.next = number
+        self.run: tuple[range, asyncio.Task[bytes | None]] | None = None
         self.tasks: deque[tuple[int, int, asyncio.Task[Blob]]] = deque()
         self.held = 0
+        self.refused = 0  # up to here, members cannot be read together
 
     def _fill(self) -> None:
         """Begin as many as there is room for."""
@@ -232,6 +289,30 @@ class _Ahead:
         blob = await self.archive.open(number, Ask(start, stop, Why.BULK))
         return await _ready(blob, start, stop) if stop - start <= SMALL else blob
 
+    async def gathered(self, run: range) -> bytes | None:
+        """Small members read together, and the next such run begun; None: they are to be opened one by one."""
+        archive = self.archive
+        if self.tasks or archive.gather is None or run.start < self.refused:
+            return None
+        if self.run is None or self.run[0] != run:
+            self.run = run, asyncio.create_task(self._together(run))
+        made = await self.run[1]
+        self.run = None
+        if made is None:
+            self.refused = run.stop
+            return None
+        self.next = run.stop
+        if run.stop < len(archive.plan) and (following := archive.run(run.stop, self.start, self.stop)):
+            self.run = following, asyncio.create_task(self._together(following))
+        return made
+
+    async def _together(self, run: range) -> bytes | None:
+        found = await asyncio.to_thread(self.archive.together, run)
+        if found is None:
+            return None
+        self.archive.learn(found[1])
+        return found[0]
+
     async def take(self, number: int) -> Blob:
         """A member that has its turn now."""
         self._fill()
@@ -244,7 +325,9 @@ class _Ahead:
             self._fill()
 
     async def aclose(self) -> None:
-        tasks = [task for _, _, task in self.tasks]
+        tasks: list[asyncio.Task[Any]] = [task for _, _, task in self.tasks]
+        if self.run is not None:
+            tasks.append(self.run[1])
         for task in tasks:
             task.cancel()
         if tasks:
@@ -254,10 +337,10 @@ class _Ahead:
                     task.exception()
 
 
-def _has(blob: Blob, tag: str) -> bool:
-    if tag.startswith(WIRE):
-        return blob.tag is not None and wire_tag(blob.tag) == tag[len(WIRE) :]
-    return blob.tag == tag
+def _is(tag: str | None, wanted: str) -> bool:
+    if wanted.startswith(WIRE):
+        return tag is not None and wire_tag(tag) == wanted[len(WIRE) :]
+    return tag == wanted
 
 
 async def _ready(blob: Blob, start: int, stop: int) -> Blob:

@@ -12,7 +12,7 @@ from bisect import bisect_right
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import UTC, datetime
 
-from playhead.transforms.packed import Archive, Crcs, Layout, Opener
+from playhead.transforms.packed import Archive, Crcs, Gather, Layout, Opener
 from playhead.transforms.plan import FOLDER, UNKNOWN, Plan
 
 LAYOUT = "zip 1"
@@ -27,7 +27,7 @@ _UNIX = 3 << 8  # made by: attributes are those of Unix
 _TOGETHER = 64 << 10  # bytes of the directory that are given at once
 
 
-def zip(plan: Plan, opener: Opener, crcs: Crcs | None = None) -> Archive:
+def zip(plan: Plan, opener: Opener, gather: Gather | None = None, crcs: Crcs | None = None) -> Archive:
     """Plan -> Blob: the members of a plan as a zip; `opener` gives the bytes of each, `crcs` is what was learned."""
     count = len(plan)
     begins, entries = array("q", bytes(8 * (count + 1))), array("q", bytes(8 * (count + 1)))
@@ -41,7 +41,7 @@ def zip(plan: Plan, opener: Opener, crcs: Crcs | None = None) -> Archive:
         at += _LOCAL.size + name + 20 * wide + stamp + size + (24 if wide else 16) * _described(plan, number)
     begins[count], entries[count] = at, central
     layout = _Zip(plan, begins, entries)
-    return Archive(at + central + len(layout.last), plan.tag(LAYOUT), plan, opener, layout, crcs or Crcs())
+    return Archive(at + central + len(layout.last), plan.tag(LAYOUT), plan, opener, layout, crcs or Crcs(), gather)
 
 
 def _name_length(plan: Plan, number: int) -> int:

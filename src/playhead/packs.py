@@ -1,0 +1,192 @@
+"""`playhead pack`: files and folders from anywhere as one tar or zip, into a pipe or a file.
+
+Into a file it can be taken up again: the plan lies beside what has come so far, `NAME.part` and `NAME.part.plan`, and a
+second run with the same SOURCEs goes on at the byte reached. When it is whole, it gets its name.
+"""
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import aclosing, suppress
+from hashlib import blake2b
+from pathlib import Path
+
+from playhead.assemble import Trees
+from playhead.blob import Blob, FileSpan
+from playhead.config import Config
+from playhead.errors import Changed, Malformed, NotFound
+from playhead.keeping import amount, bar
+from playhead.transforms.collect import Collecting, gathered
+from playhead.transforms.packed import Archive
+from playhead.transforms.plan import Plan
+from playhead.transforms.tar import tar
+from playhead.transforms.zip import zip
+from playhead.tree import Ask, Tree
+
+SYNCED = 64 << 20  # bytes after which what was written is on disk for certain
+WIDE = 32  # letters of the bar
+
+
+async def run(sources: Sequence[str], config: Config, *, kind: str, output: str | None, replace: bool) -> int:
+    """Pack the SOURCEs; returns the exit code."""
+    known = Trees(config)
+    found = [known.source(text) for text in sources]
+    try:
+        if output is None or output == "-":
+            if sys.stdout.isatty():
+                raise Malformed("an archive is not for a terminal: give -o FILE, or pipe it somewhere")
+            await _piped(_archive(await _planned(found), found, kind))
+        else:
+            await _filed(found, sources, kind, Path(output), replace=replace)
+        return 0
+    finally:
+        for tree, _ in found:
+            await tree.aclose()
+
+
+async def _planned(found: Sequence[tuple[Tree, str]]) -> Plan:
+    collecting = Collecting(10_000_000, 1 << 60)
+    for at, (tree, path) in enumerate(found):
+        await collecting.add(tree, path, _places(at))
+    plan = collecting.planning.done()
+    if not len(plan):
+        raise NotFound("there is nothing to pack")
+    return plan
+
+
+def _places(at: int) -> Callable[[str], str]:
+    return lambda path: f"{at}:{path}"
+
+
+def _archive(plan: Plan, found: Sequence[tuple[Tree, str]], kind: str) -> Archive:
+    async def opener(number: int, ask: Ask) -> Blob:
+        at, _, path = plan.places[number].partition(":")
+        return await found[int(at)][0].open(path, ask)
+
+    def gather(numbers: Sequence[int]) -> Sequence[tuple[bytes, str | None]] | None:
+        places = [plan.places[number].partition(":") for number in numbers]
+        return gathered([(found[int(at)][0], path) for at, _, path in places])
+
+    return (tar if kind == "tar" else zip)(plan, opener, gather)
+
+
+async def _piped(archive: Archive) -> None:
+    progress = _Progress(archive.size, 0)
+    async with aclosing(archive.stream(0, archive.size)) as stream:
+        async for piece in stream:
+            await asyncio.to_thread(_out, sys.stdout.fileno(), piece)
+            progress.tell(len(piece))
+    progress.end()
+
+
+def _out(fd: int, piece: bytes | memoryview | FileSpan) -> None:
+    """Write all of a piece; a span of a file goes by sendfile where that can be."""
+    if isinstance(piece, FileSpan):
+        at = 0
+        with suppress(OSError, AttributeError):
+            while at < piece.length:
+                count = os.sendfile(fd, piece.file.fileno(), piece.offset + at, piece.length - at)
+                if not count:
+                    break
+                at += count
+        while at < piece.length:
+            data = piece.pread(at, min(piece.length, at + (1 << 20)))
+            _out(fd, data)
+            at += len(data)
+        return
+    view = memoryview(piece)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+# ── into a file ──
+
+
+async def _filed(
+    found: Sequence[tuple[Tree, str]], sources: Sequence[str], kind: str, target: Path, *, replace: bool
+) -> None:
+    if target.exists() and not replace:
+        raise Malformed(f"{target} is there already; give --replace, or another name")
+    part, beside = target.with_name(f"{target.name}.part"), target.with_name(f"{target.name}.part.plan")
+    label = blake2b("\0".join([kind, *sources]).encode("utf-8", "surrogateescape"), digest_size=16).digest()
+    kept = await asyncio.to_thread(_kept, beside, label)
+    plan = kept or await _planned(found)
+    archive = _archive(plan, found, kind)
+    start = 0
+    if kept is None:
+        await asyncio.to_thread(_begun, part, beside, label + plan.packed())
+    else:
+        start = min(archive.size, part.stat().st_size if part.exists() else 0)
+    try:
+        await _appended(archive, part, start)
+    except Changed as failure:
+        failure.add_note(f"remove {beside} to begin anew with what is there now")
+        raise
+    os.replace(part, target)
+    beside.unlink(missing_ok=True)
+
+
+def _kept(beside: Path, label: bytes) -> Plan | None:
+    """The plan of an earlier run with the same SOURCEs."""
+    try:
+        data = beside.read_bytes()
+        return Plan.unpacked(data[len(label) :]) if data.startswith(label) else None
+    except (OSError, ValueError):
+        return None
+
+
+def _begun(part: Path, beside: Path, data: bytes) -> None:
+    try:
+        part.write_bytes(b"")
+        new = beside.with_name(f"{beside.name}.new")
+        new.write_bytes(data)
+        new.replace(beside)
+    except OSError as error:
+        raise Malformed(f"{part} cannot be written: {os.strerror(error.errno or 0).lower()}") from error
+
+
+async def _appended(archive: Archive, part: Path, start: int) -> None:
+    """Write the rest of an archive to what is there of it; the end of what a crash may have left is written again."""
+    progress = _Progress(archive.size, start)
+    with part.open("r+b", buffering=0) as file:
+        start -= start % SYNCED and min(start, start % SYNCED)
+        file.truncate(start)
+        file.seek(start)
+        progress.done, unsynced = start, 0
+        async with aclosing(archive.stream(start, archive.size)) as stream:
+            async for piece in stream:
+                await asyncio.to_thread(_out, file.fileno(), piece)
+                progress.tell(len(piece))
+                unsynced += len(piece)
+                if unsynced >= SYNCED:
+                    await asyncio.to_thread(os.fsync, file.fileno())
+                    unsynced = 0
+        await asyncio.to_thread(os.fsync, file.fileno())
+    progress.end()
+
+
+class _Progress:
+    """A bar on the terminal, where there is one."""
+
+    def __init__(self, total: int, done: int) -> None:
+        self.total, self.done, self.told, self.began, self.first = total, done, 0.0, time.monotonic(), done
+
+    def tell(self, more: int) -> None:
+        self.done += more
+        now = time.monotonic()
+        if now - self.told >= 0.1:
+            self._tell(now)
+
+    def end(self) -> None:
+        self._tell(time.monotonic(), "\n")
+
+    def _tell(self, now: float, end: str = "") -> None:
+        if not sys.stderr.isatty():
+            return
+        self.told = now
+        pace = (self.done - self.first) / max(0.1, now - self.began)
+        share = self.done / self.total if self.total else 1.0
+        line = f"[{bar(share, WIDE)}] {share:>4.0%} {amount(self.done)} of {amount(self.total)}, {amount(int(pace))}/s"
+        print(f"\r{line:<79}", end=end, file=sys.stderr, flush=True)
