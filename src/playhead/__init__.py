@@ -22,6 +22,7 @@ from playhead.tree import Ask, Entry, Store, Tree, Why, lift, walk
 from playhead.version import __version__
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, Iterable
     from pathlib import Path
 
 __all__ = [
@@ -54,9 +55,12 @@ __all__ = [
     "deferred",
     "lift",
     "literal",
+    "once",
     "open",
     "respond",
+    "tar",
     "walk",
+    "zip",
 ]
 
 
@@ -88,3 +92,32 @@ def open(
     from playhead.origins.local import LocalTree
 
     return LocalTree(source)
+
+
+def tar(members: "Iterable[tuple[str, Blob | bytes] | tuple[str, Blob | bytes, float]]") -> Blob:
+    """Members, each as (name, blob or bytes) or (name, blob or bytes, time in seconds), as one tar.
+
+    The size is exact before the first byte; equal members give equal bytes, so any range of it can be read, and
+    a transfer resumed. Names are made relative and unique. Raises Malformed for what no archive can hold; reading
+    raises Changed where a blob is not what it was.
+    """
+    from playhead.transforms.members import packed
+
+    return packed(members, "tar")
+
+
+def zip(members: "Iterable[tuple[str, Blob | bytes] | tuple[str, Blob | bytes, float]]") -> Blob:
+    """The same as one zip, its members stored as they are (APPNOTE 6.3.10)."""
+    from playhead.transforms.members import packed
+
+    return packed(members, "zip")
+
+
+def once(source: "Iterable[bytes] | AsyncIterable[bytes]", size: int) -> Blob:
+    """What an iterator gives, of which the size is known, as a blob that can be read once from its beginning.
+
+    Reading raises Damaged where it gives fewer or more bytes, and Malformed where it is read out of order.
+    """
+    from playhead.transforms.members import once
+
+    return once(source, size)

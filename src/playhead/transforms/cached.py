@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from weakref import WeakSet
 
 from playhead.blob import Blob, Piece, Pieces
+from playhead.transforms.crc import combined
 from playhead.transforms.filling import Cache, File
 from playhead.transforms.journal import BLOCK
 from playhead.transforms.reader import Reader, first_request
@@ -44,6 +45,13 @@ class CachedBlob(Blob):
                 at += len(piece)
         finally:
             reader.leave()
+
+    def crc32(self) -> int | None:
+        """The CRC-32 of the whole, where all of it is kept: then its blocks' checksums tell."""
+        kept = self.file.kept
+        if kept is None or kept.held(0, self.size) < self.size:
+            return None
+        return combined(kept.crcs, BLOCK, self.size - (len(kept.crcs) - 1) * BLOCK)
 
     def here(self, start: int, stop: int) -> Sequence[Piece] | None:
         kept, reservoir = self.file.kept, self.file.cache.reservoir
