@@ -35,7 +35,7 @@ from playhead.errors import Changed, Failure, Malformed, NotFound, Unsized
 from playhead.respond import ERRORS, FILES, HASHED, About, Request, Response, asked, flowing, refusal, respond
 from playhead.tree import Ask, Entry, Tree, segments
 
-LIST = 64 << 20  # bytes of a list of members
+LIST = 32 << 20  # bytes of a list of members
 PAGE = 10_000  # entries of a folder in one answer
 LABELLED = 256 << 10  # bytes of a text that are looked at for its charset
 ROUTES = 4096  # paths that are remembered
@@ -66,7 +66,7 @@ class Site:
         self.routes: dict[bytes, tuple[Tree, str, About]] = {}  # paths asked for lately -> files whose name tells all
 
     async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
-        if scope.get("method") == "POST":
+        if scope.get("method") == "POST" and asgi.raw_path(scope) == f"{self.prefix}/bundles":
             scope["playhead.body"] = await asgi.received(receive, LIST)
         if "playhead.cancels" in scope.get("extensions", ()):  # our server ends the task of who leaves
             await self._serve(scope, send)
@@ -347,7 +347,7 @@ def _decoded(segment: str) -> str:
 
 
 def _body(scope: asgi.Scope) -> bytes:
-    body: bytes | None = scope["playhead.body"]
+    body: bytes | None = scope.get("playhead.body")
     if body is None:
         raise Malformed(f"a list may have {LIST:,} bytes")
     return body

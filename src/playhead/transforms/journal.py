@@ -15,10 +15,7 @@ from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-try:
-    from isal.isal_zlib import crc32
-except ImportError:  # ten times slower, and there everywhere
-    from zlib import crc32
+from playhead.transforms.crc import crc32
 
 VERSION = 1
 BLOCK = 64 << 10
