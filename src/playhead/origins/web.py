@@ -26,7 +26,7 @@ from playhead.origins.receive import received
 from playhead.tree import Ask, Entries, Entry, Tree, segments
 
 PATIENCE = 5.0  # seconds for which an answer waits for the stream that it was asked for
-NEAR = 64 << 10  # bytes dropped from an answer rather than asking again
+NEAR = 192 << 10  # bytes dropped from an answer rather than asking again
 LONG = 4 << 20  # bytes of a body for which its socket is read by ourselves
 INDEX = 10_000_000  # bytes of an index page
 

@@ -22,7 +22,7 @@ from playhead.errors import Damaged, NotFound
 from playhead.transforms import ageheader, armor, sealed
 from playhead.transforms.ageheader import LONGEST, Identity, Wrap
 from playhead.transforms.hpke import expanded, extracted
-from playhead.transforms.sealed import PLAIN, SEALED, TAG, Side, through
+from playhead.transforms.sealed import PLAIN, SEALED, TAG, Side, through, widened
 from playhead.tree import Ask, Entries, Entry, Tree, join, segments
 
 NONCE = 16
@@ -296,7 +296,7 @@ class AgeTree(Tree):
             below, _ = await self._below(path)
             if below == path:
                 return await self.tree.open(path, ask)
-        blob = await self.tree.open(below, _widened(ask, known[2].begin) if known else Ask(0, HEAD, ask.why))
+        blob = await self.tree.open(below, widened(ask, known[2].begin) if known else Ask(0, HEAD, ask.why))
         if known and known[:2] == (blob.tag, blob.size) and blob.tag is not None:
             return _made(blob, known[2])
         async with self.slow:
@@ -319,12 +319,3 @@ class AgeTree(Tree):
 
     async def aclose(self) -> None:
         await self.tree.aclose()
-
-
-def _widened(ask: Ask, begin: int) -> Ask:
-    """What is asked below for what was asked here: whole chunks."""
-    if ask.start is None:
-        return Ask(None, -SEALED * (-(ask.stop or 0) // PLAIN + 2), ask.why)
-    first = ask.start // PLAIN
-    stop = None if ask.stop is None else begin + SEALED * max(-(-ask.stop // PLAIN), first + 1)
-    return Ask(begin + first * SEALED, stop, ask.why)

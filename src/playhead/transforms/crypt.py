@@ -11,14 +11,15 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import aclosing
+from hashlib import blake2b
 from typing import Any
 
-from playhead.blob import Blob, identity
+from playhead.blob import Blob, Pieces, identity
 from playhead.errors import Damaged, Malformed, NotFound
-from playhead.transforms.names import Names, NotOurs
-from playhead.transforms.rclone import HEAD, NONCE, Head, Keys, decrypted, encrypted, plain_size
-from playhead.transforms.sealed import PLAIN, SEALED
-from playhead.tree import Ask, Entries, Entry, Store, Tree, join, segments
+from playhead.transforms.names import Names
+from playhead.transforms.rclone import HEAD, NONCE, Head, Keys, decrypted, encrypted, flowing, plain_size
+from playhead.transforms.sealed import widened
+from playhead.tree import Ask, Entries, Entry, Store, Tree, Why, join, segments
 
 KNOWN = 4096  # files whose heads and sizes are remembered
 LONGEST = 255  # bytes of a name that file systems take
@@ -60,16 +61,21 @@ class CryptTree(Tree, Store):
                 count += 1
                 if count % 64 == 0:
                     await asyncio.sleep(0)  # names take time
-                try:
-                    name = self.names.shown(entry.name, entry.folder)
-                    segments(name)
-                except (NotOurs, Malformed):
-                    continue
-                if "/" in name or not name:
+                name = self._shown(entry)
+                if name is None:
                     continue
                 if entry.size is not None:
                     _remember(self.sizes, join(hidden, entry.name), entry.size)
                 yield self._seen(entry, name)
+
+    def _shown(self, entry: Entry) -> str | None:
+        """The name of what was listed below; None where these keys did not make it."""
+        try:
+            name = self.names.shown(entry.name, entry.folder)
+            ours = len(segments(name)) == 1 and self.names.hidden(name, entry.folder) == entry.name
+        except (ValueError, Malformed):
+            return None
+        return name if ours else None
 
     async def find(self, path: str) -> Entry:
         if not path:
@@ -92,9 +98,9 @@ class CryptTree(Tree, Store):
         hidden = self._hidden(path, folder=False)
         if not self.sealed:
             return await self.tree.open(hidden, ask)
-        wide, known = _widened(ask), self.heads.get(hidden)
+        wide, known = widened(ask, HEAD, head=True), self.heads.get(hidden)
         if known is None and wide.start != 0:
-            first = asyncio.ensure_future(self._first(hidden))
+            first = asyncio.ensure_future(self._first(hidden, ask.why))
             try:
                 blob = await self.tree.open(hidden, wide)
                 known = await first
@@ -109,9 +115,9 @@ class CryptTree(Tree, Store):
         await self._compare(hidden, blob.size)
         return decrypted(blob, self.key, head)
 
-    async def _first(self, hidden: str) -> tuple[str | None, int, Head]:
+    async def _first(self, hidden: str, why: Why) -> tuple[str | None, int, Head]:
         """The head of a file, asked for while its blocks are."""
-        blob = await self.tree.open(hidden, Ask(0, HEAD))
+        blob = await self.tree.open(hidden, Ask(0, HEAD, why))
         head = Head()
         head.take(await blob.read(0, HEAD))
         return blob.tag, blob.size, head
@@ -140,11 +146,14 @@ class CryptTree(Tree, Store):
             raise Malformed(
                 f"{path!r} has a name that is {len(longest)} bytes long when encrypted; {LONGEST} are the most"
             )
-        nonce, _, below = (state or os.urandom(NONCE).hex() + " ").partition(" ")
+        same = blake2b((blob.tag or os.urandom(16).hex()).encode(), digest_size=16).hexdigest()
+        known, nonce, below = [*(state or "").split(" ", 2), "", ""][:3]
+        if known != same:  # another content: never with the same nonce
+            nonce, below = os.urandom(NONCE).hex(), ""
         made = encrypted(blob, self.key, bytes.fromhex(nonce)) if self.sealed else blob
         there = await self._below(hidden, replaces)
         entry = await self.tree.put(
-            hidden, made, replaces=there, state=below or None, keep=lambda state: keep(f"{nonce} {state}")
+            hidden, made, replaces=there, state=below or None, keep=lambda state: keep(f"{same} {nonce} {state}")
         )
         return self._seen(entry, path.rpartition("/")[2])
 
@@ -152,8 +161,17 @@ class CryptTree(Tree, Store):
         """The tag below of the version that has the tag `replaces` here."""
         if replaces is None or not self.sealed:
             return replaces
-        entry = await self.tree.find(hidden)
-        return entry.tag if self._seen(entry, "").tag == replaces else replaces
+        try:
+            entry = await self.tree.find(hidden)
+        except NotFound:
+            return replaces  # and so Changed below
+        return entry.tag if self._seen(entry, "").tag == replaces else f"not {entry.tag}"
+
+    async def flow(self, path: str) -> Pieces:
+        stream = self.tree.flow(self._hidden(path, folder=False))
+        async with aclosing(flowing(stream, self.key) if self.sealed else stream) as flow:
+            async for piece in flow:
+                yield piece
 
     async def aclose(self) -> None:
         await self.tree.aclose()
@@ -164,12 +182,3 @@ def _remember(among: OrderedDict[str, Any], key: str, value: Any) -> None:
     among.move_to_end(key)
     while len(among) > KNOWN:
         among.popitem(last=False)
-
-
-def _widened(ask: Ask) -> Ask:
-    """What is asked below for what was asked here: whole blocks, with the head where it lies before them."""
-    if ask.start is None:
-        return Ask(None, -SEALED * (-(ask.stop or 0) // PLAIN + 2), ask.why)
-    first = ask.start // PLAIN
-    stop = None if ask.stop is None else HEAD + SEALED * max(-(-ask.stop // PLAIN), first + 1)
-    return Ask(HEAD + first * SEALED if first else 0, stop, ask.why)

@@ -241,10 +241,15 @@ class File:
 
     def begin(self, start: int, stop: int) -> Fill:
         """Read [start, stop), whole blocks that nobody reads yet."""
-        fill = Fill(start, stop, self.opened.pop(start, self.source), self._room, self._full, self._over)
+        fill = Fill(start, stop, self._opened(start), self._room, self._full, self._over)
         fill.direct = stop - start >= LONG
         self.fills.append(fill)
         return fill
+
+    def _opened(self, start: int) -> Blob:
+        """The blob whose opening answer begins here, or a little before; else any."""
+        at = max((at for at in self.opened if at <= start <= at + 3 * BLOCK), default=None)
+        return self.source if at is None else self.opened.pop(at)
 
     async def _room(self, fill: Fill, start: int, stop: int) -> Buffer:
         size = -(-(stop - start) // BLOCK) * BLOCK

@@ -118,8 +118,9 @@ class Listed(Tree):
         if file := kept.files.get(name):
             self._revalidate(path, file)
             return _Known(file.size, file.tag, self, path, ask.why, [], modified=file.modified)
-        first = ("open", path) not in self.tasks
-        blob = await _result(self._task("open", path, partial(self._open, path, ask)))
+        kind = f"open {ask.start} {ask.stop}"  # what is asked from elsewhere has its own answer, at the same time
+        first = (kind, path) not in self.tasks
+        blob = await _result(self._task(kind, path, partial(self._open, path, ask)))
         if blob.tag is None:
             return blob if first else await self.tree.open(path, ask)
         return _Known(blob.size, blob.tag, self, path, ask.why, [blob], modified=blob.modified)

@@ -15,8 +15,7 @@ from functools import lru_cache
 from playhead.transforms import base32768
 from playhead.transforms.eme import MOST, WIDTH, Eme
 
-# As rclone's lib/version: before the last extension, or at the end.
-_VERSION = re.compile(r"-v\d{4}-\d{2}-\d{2}-\d{6}-\d{3}(?=(\.[^.]*)?$)")
+_VERSION = re.compile(r"-v\d{4}-\d{2}-\d{2}-\d{6}-\d{3}\Z", re.ASCII)
 
 
 class NotOurs(ValueError):
@@ -142,21 +141,25 @@ class Names:
             if letter == "!" and not quoted:
                 quoted = True
                 continue
+            if "\ud800" <= letter <= "\udfff":
+                raise NotOurs("it is not UTF-8")
             shown.append(letter if quoted else _turned_letter(letter, turn, back=True))
             quoted = False
         return "".join(shown)
 
 
 def _parted(name: str) -> tuple[str, str]:
-    """A name without the date of its version, and that date."""
-    found = _VERSION.search(name)
-    if found is None:
+    """A name without the date of its version, and that date: before the last extension (rclone's lib/version)."""
+    stem, dot, extension = name.rpartition(".")
+    if not stem:
+        stem, dot, extension = name, "", ""
+    if (found := _VERSION.search(stem)) is None:
         return name, ""
-    try:
-        datetime.strptime(found[0][:19], "-v%Y-%m-%d-%H%M%S")
+    try:  # the year 0000, which Python has not, had a 29th of February
+        datetime.strptime(re.sub("^-v0000", "-v2000", found[0][:19]), "-v%Y-%m-%d-%H%M%S")
     except ValueError:
         return name, ""
-    return name[: found.start()] + name[found.end() :], found[0]
+    return stem[: found.start()] + dot + extension, found[0]
 
 
 def _joined(name: str, version: str) -> str:

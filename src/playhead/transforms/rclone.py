@@ -156,6 +156,35 @@ class Decrypted(Blob):
         return sealed.here(self.blob, start, stop, HEAD, *self._sides(), _opening(self.key, self.head))
 
 
+async def flowing(upstream: Pieces, key: Keys) -> Pieces:
+    """What is in an encrypted file that comes as a stream, block by block; where it ends cannot be checked."""
+    held, head, number = bytearray(), Head(), 0
+    async with aclosing(upstream):
+        async for piece in upstream:
+            held += await asyncio.to_thread(piece.read) if isinstance(piece, FileSpan) else piece
+            if head.nonce is None:
+                if len(held) < HEAD:
+                    continue
+                head.take(bytes(held[:HEAD]))
+                del held[:HEAD]
+            while len(held) > SEALED:
+                yield _flowed(held, SEALED, key, head, number)
+                number += 1
+    if head.nonce is None:
+        head.take(bytes(held))
+    if held:
+        yield _flowed(held, len(held), key, head, number)
+
+
+def _flowed(held: bytearray, size: int, key: Keys, head: Head, number: int) -> memoryview:
+    block, room = memoryview(bytes(held[:size])), memoryview(bytearray(max(0, size - TAG)))
+    del held[:size]
+    if size <= TAG:
+        raise Damaged(f"block {number} was cut")
+    _opening(key, head)(number, block, room)
+    return room
+
+
 def encrypted(blob: Blob, key: Keys, nonce: bytes | None = None) -> Blob:
     """Blob -> Blob: a file as rclone would encrypt it. The same `nonce` (24 bytes; else random) gives the same bytes.
 
@@ -196,14 +225,25 @@ def _counted(nonce: bytes, block: int) -> bytes:
 def _opening(key: Keys, head: Head) -> Work:
     def opened(first: int, source: memoryview, room: memoryview) -> None:
         assert head.nonce is not None
-        inside, outside = _address(room), _address(source)
-        for at in range(-(-len(source) // SEALED)):
-            size = min(SEALED, len(source) - at * SEALED)
-            if not _open(inside, outside, at, size, _counted(head.nonce, first + at), key.data):
-                where = f"block {first + at} (bytes {(first + at) * PLAIN:,} and on)"
-                raise Damaged(f"{where} fails its authentication: it was changed, or the password is another")
+        bad = _opened(first, source, room, head.nonce, key.data)
+        if bad is not None:
+            where = f"block {bad} (bytes {bad * PLAIN:,} and on)"
+            raise Damaged(f"{where} fails its authentication: it was changed, or the password is another")
 
     return opened
+
+
+def _opened(first: int, source: memoryview, room: memoryview, nonce: bytes, key: bytes) -> int | None:
+    """Open blocks into their places; returns the first that is not authentic.
+
+    It raises nothing, for a traceback would hold the buffers that are lent to the library here.
+    """
+    inside, outside = _address(room), _address(source)
+    for at in range(-(-len(source) // SEALED)):
+        size = min(SEALED, len(source) - at * SEALED)
+        if not _open(inside, outside, at, size, _counted(nonce, first + at), key):
+            return first + at
+    return None
 
 
 def _sealing(key: Keys, nonce: bytes) -> Work:

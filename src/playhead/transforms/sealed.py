@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from playhead.blob import Blob, FileSpan, Piece, Pieces
 from playhead.errors import Damaged
 from playhead.pool import Pool
+from playhead.tree import Ask
 
 PLAIN = 64 << 10  # bytes in a block
 TAG = 16  # bytes that its seal adds
@@ -49,6 +50,21 @@ def sealed(size: int) -> int:
 def blocks(start: int, stop: int, side: Side) -> tuple[int, int]:
     """The blocks [first, last) that [start, stop) of one side lies in."""
     return start // side.width, -(-stop // side.width)
+
+
+def widened(ask: Ask, begin: int, *, head: bool = False) -> Ask:
+    """What is asked of the sealed file for what was asked of the plain one: whole blocks, which begin at `begin`.
+
+    `head`: with what lies before them, where they are the first.
+    """
+    if ask.start is None:
+        last = -(ask.stop or 0)
+        return Ask(None, -(last + PLAIN - 1 + TAG * (last // PLAIN + 2)), ask.why)
+    if ask.stop is not None and ask.stop <= ask.start:
+        return Ask(0, 0, ask.why)
+    first = ask.start // PLAIN
+    stop = None if ask.stop is None else begin + SEALED * -(-ask.stop // PLAIN)
+    return Ask(0 if head and not first else begin + first * SEALED, stop, ask.why)
 
 
 async def through(
@@ -113,6 +129,8 @@ class _Taking:
             if piece is None:
                 raise Damaged(f"a stream ended {size:,} bytes early")
             part, self.left = split(piece, size)
+            if isinstance(part, FileSpan) and len(part) < size:  # it is good only until the stream goes on
+                part = await asyncio.to_thread(part.read)
             got.append(part)
             size -= len(part)
         return got
