@@ -5,7 +5,7 @@ The pipeline of a remote tree:  web (limits) -> retried -> segmented -> listed -
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -40,7 +40,8 @@ class Trees:
     works: Works | None = None
     made: dict[tuple[str, bool], Tree] = field(default_factory=dict)
     making: list[str] = field(default_factory=list)
-    urls: dict[str, tuple[Tree, str]] = field(default_factory=dict)
+    urls: dict[tuple[str, bool], tuple[Tree, str]] = field(default_factory=dict)
+    origins: dict[str, tuple["WebTree", Tree]] = field(default_factory=dict)  # by name or URL, nothing kept yet
 
     def named(self, name: str, *, keep: bool = True) -> Tree:
         """The tree of a table of the configuration; with `keep` False nothing of it is kept. Raises Malformed."""
@@ -60,10 +61,10 @@ class Trees:
         Contains "://": a URL. NAME:path, where NAME is a tree of the configuration: that. Else a path.
         """
         if "://" in text:
-            if text not in self.urls:
-                origin = web(text)
-                self.urls[text] = remote(origin, self.works, keep=keep), origin.single or ""
-            return self.urls[text]
+            if (text, keep) not in self.urls:
+                tree = self._remote(text, lambda: web(text), keep=keep)
+                self.urls[text, keep] = tree, self.origins[text][0].single or ""
+            return self.urls[text, keep]
         name, colon, path = text.partition(":")
         if colon and NAME.fullmatch(name):
             if name not in self.config.tree:
@@ -87,7 +88,7 @@ class Trees:
         if table.use == "local":
             return LocalTree(self.config.folder / _home(table.root or ""), follow_links=table.follow_links)
         if table.use == "web":
-            return remote(self._web(table), self.works, keep=keep and bool(table.keep))
+            return self._remote(name, lambda: self._web(table), keep=keep and bool(table.keep))
         if table.use == "union":
             from playhead.transforms.union import union
 
@@ -104,9 +105,22 @@ class Trees:
                 tree = self.works.kept(tree, f"{name} {table.over[0]} {known_by}")
         return tree
 
+    def _remote(self, name: str, make: Callable[[], "WebTree"], *, keep: bool) -> Tree:
+        """An origin as it is read; the same one, with its limits, whether what is read is kept or not."""
+        if name not in self.origins:
+            origin = make()
+            self.origins[name] = origin, read(origin, self.works)
+        origin, tree = self.origins[name]
+        return kept(origin, tree, self.works) if keep else tree
+
     def _over(self, text: str, keep: bool) -> Tree:
-        """What a tree is over: a SOURCE, or a tree's name alone; a folder of it becomes the root."""
-        tree, path = self.source(text if text not in self.config.tree else f"{text}:", keep=keep)
+        """What a tree is over: a SOURCE (relative paths from the configuration's folder), or a tree's name alone."""
+        if text in self.config.tree:
+            text += ":"
+        elif "://" not in text and not (":" in text and NAME.fullmatch(text.partition(":")[0])):
+            place = self.config.folder / _home(text)
+            text = f"{text}:" if NAME.fullmatch(text) and not place.exists() else str(place)  # or a name, misspelt
+        tree, path = self.source(text, keep=keep)
         return below(tree, path, Entry(path.rpartition("/")[2], folder=True)) if path else tree
 
     def _opened(self, name: str, table: TreeConfig, tree: Tree) -> tuple[Tree, str]:
@@ -118,7 +132,7 @@ class Trees:
             known = [*self._identities(name, table)]
             if table.passphrase:
                 known.append(ageheader.passphrase(self._secret(table.passphrase)))
-            return aged(tree, known), secrets.fingerprint(table.identity or "", table.passphrase or "")
+            return aged(tree, known), secrets.fingerprint(*(somebody.mark for somebody in known))
         if table.use == "aes-cbc":
             from playhead.transforms import aescbc
 
@@ -147,7 +161,7 @@ class Trees:
         from playhead.transforms.rclone import revealed
 
         clear = self._secret(text) if text else ""
-        return secrets.hide(revealed(clear[9:])) if clear.startswith("obscured:") else clear
+        return secrets.hide(revealed(secrets.hide(clear[9:]))) if clear.startswith("obscured:") else clear
 
     def _identities(self, name: str, table: TreeConfig) -> list["Identity"]:
         """The keys of `identity`: themselves, or a file that holds them."""
@@ -159,8 +173,10 @@ class Trees:
         if "AGE-SECRET-KEY-" not in text.upper():
             try:
                 text = (self.config.folder / _home(text)).read_text("utf-8")
-            except (OSError, UnicodeDecodeError) as error:
-                raise Malformed(f"tree {name}: the file of its identity cannot be read: {error}") from error
+            except (OSError, ValueError) as error:
+                secrets.hide(text)  # it may be a key, mistyped
+                what = os.strerror(error.errno or 0).lower() if isinstance(error, OSError) else "it is not text"
+                raise Malformed(f"tree {name}: its identity is neither a key nor a file of keys ({what})") from None
         for line in text.splitlines():
             if not line.startswith("#"):
                 secrets.hide(line.strip())
@@ -183,18 +199,27 @@ class Trees:
         )
 
 
-def remote(origin: "WebTree", works: Works | None = None, *, keep: bool = True) -> Tree:
+def remote(origin: "WebTree", works: Works | None = None) -> Tree:
     """An origin as it is read: tried again, over several connections, and kept in `works`."""
+    return kept(origin, read(origin, works), works)
+
+
+def kept(origin: "WebTree", tree: Tree, works: Works | None) -> Tree:
+    """What is read of an origin, kept in `works`."""
+    return works.kept(tree, f"{origin.base} {origin.client.access.fingerprint}") if works else tree
+
+
+def read(origin: "WebTree", works: Works | None) -> Tree:
+    """An origin tried again, and over several connections."""
     from playhead.transforms.retry import retried
     from playhead.transforms.segments import segmented
 
     again = retried(origin)
     tree = segmented(again, most=min(16, origin.client.limits.connections or 16))
-    if works is None:
-        return tree
-    works.pipes.append((origin, again))
-    works.restore(origin)
-    return works.kept(tree, f"{origin.base} {origin.client.access.fingerprint}") if keep else tree
+    if works is not None:
+        works.pipes.append((origin, again))
+        works.restore(origin)
+    return tree
 
 
 def web(

@@ -169,7 +169,17 @@ def _texts(value: Any) -> tuple[str, ...]:
 
 
 def _one_or_more(value: Any) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else _texts(value)
+    if "" in (found := (value,) if isinstance(value, str) else _texts(value)):
+        raise ValueError("an empty text names nothing; a tree, a folder or a URL is wanted")
+    return found
+
+
+def _folders(value: Any) -> dict[str, str]:
+    for name, text in _headers(value).items():
+        if name in ("", ".", "..") or "/" in name or "\0" in name:
+            raise ValueError(f"{name!r} cannot be the name of a folder")
+        _one_or_more(text)
+    return _headers(value)
 
 
 def _keeping(value: Any) -> bool | str:
@@ -317,7 +327,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "keep": _keeping,
     "serve": _truth,
     "over": _one_or_more,
-    "folders": _headers,
+    "folders": _folders,
     "filename_encryption": _one_of("standard", "obfuscate", "off"),
     "filename_encoding": _one_of("base32", "base64", "base32768"),
     "directory_name_encryption": _truth,

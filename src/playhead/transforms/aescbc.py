@@ -34,7 +34,7 @@ async def decrypted(blob: Blob, key: bytes, size: int | None = None) -> Blob:
     """Blob -> Blob: what is in a file; `size` where it is known. Raises Damaged where it cannot be such a file."""
     if blob.size < 2 * WIDTH or blob.size % WIDTH:
         raise Damaged(f"{blob.size:,} bytes are not the size of a file of AES-CBC: it was cut, or is another")
-    most = blob.size - WIDTH
+    most, told = blob.size - WIDTH, size is not None
     if size is None:
         last = _plain(key, await blob.read(blob.size - 2 * WIDTH))
         size = most - WIDTH + len(last.rstrip(b"\0"))
@@ -42,8 +42,12 @@ async def decrypted(blob: Blob, key: bytes, size: int | None = None) -> Blob:
             raise Damaged("the file does not end in NULs when decrypted: the key is another, or it was cut")
     if not most - WIDTH <= size < most:
         raise Damaged(f"a file of {size:,} bytes is not in {blob.size:,}")
-    tag = identity("aes-cbc", blob.tag, size, blake2b(key, digest_size=16, person=b"playhead aescbc").hexdigest())
-    return Decrypted(size, tag, blob, key, modified=blob.modified)
+    tag = _tag(blob.tag, key)
+    return Decrypted(size, identity("sized", tag, size) if told else tag, blob, key, modified=blob.modified)
+
+
+def _tag(tag: str | None, key: bytes) -> str | None:
+    return identity("aes-cbc", tag, blake2b(key, digest_size=16, person=b"playhead aescbc").hexdigest())
 
 
 def _plain(key: bytes, data: bytes | memoryview) -> bytes:
@@ -60,9 +64,11 @@ class Decrypted(Blob):
     key: bytes = field(repr=False)
 
     async def stream(self, start: int, stop: int) -> Pieces:
+        if start >= stop:
+            return
         at = start // WIDTH * WIDTH  # of what is inside; the block before it lies there outside
-        held, left = b"", -(-stop // WIDTH) * WIDTH - at if start < stop else 0
-        async with aclosing(pieces(self.blob, at, at + left + WIDTH if left else at)) as upstream:
+        held = b""
+        async with aclosing(pieces(self.blob, at, -(-stop // WIDTH) * WIDTH + WIDTH)) as upstream:
             async for piece in upstream:
                 for part in _parts(piece):
                     data = held + (await asyncio.to_thread(part.read) if isinstance(part, FileSpan) else bytes(part))
@@ -105,7 +111,7 @@ class CbcTree(Tree):
                 yield self._seen(entry)
 
     def _seen(self, entry: Entry) -> Entry:
-        return entry if entry.folder else replace(entry, size=None, tag=None)
+        return entry if entry.folder else replace(entry, size=None, tag=_tag(entry.tag, self.key))
 
     async def find(self, path: str) -> Entry:
         return self._seen(await self.tree.find(path))

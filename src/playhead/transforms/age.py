@@ -10,8 +10,9 @@ import asyncio
 import os
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from hashlib import blake2b
 
 from cryptography.exceptions import InvalidTag
@@ -72,7 +73,9 @@ def plain_size(size: int) -> int:
     return size - TAG * -(-size // SEALED)
 
 
-async def unlocked(blob: Blob, known: Sequence[Identity]) -> tuple[Blob, Opened]:
+async def unlocked(
+    blob: Blob, known: Sequence[Identity], turn: AbstractAsyncContextManager[None] | None = None
+) -> tuple[Blob, Opened]:
     """A file, its armor taken off, and what its header told. Raises Damaged, or Denied where nothing opens it."""
     head = await blob.read(0, HEAD)
     if armor.is_armor(head):
@@ -82,20 +85,25 @@ async def unlocked(blob: Blob, known: Sequence[Identity]) -> tuple[Blob, Opened]
         if len(head) == blob.size or len(head) > LONGEST:
             raise Damaged("the header of this age file has no end")
         head += await blob.read(len(head), 4 * len(head))
-    return blob, await asyncio.to_thread(_unwrapped, header, head, known)
+    async with turn or nullcontext():  # a passphrase takes much memory
+        return blob, await asyncio.to_thread(_unwrapped, header, head, known)
 
 
 async def decrypted(blob: Blob, known: Sequence[Identity]) -> Blob:
     """Blob -> Blob: what is in an age file, once its last chunk was found right. Raises Damaged or Denied."""
     inner, opened = await unlocked(blob, known)
-    made = _made(inner, opened)
+    made = _made(inner, opened, _tag(blob.tag, known))
     await made.verify()
     return made
 
 
-def _made(inner: Blob, opened: Opened) -> "Decrypted":
+def _tag(tag: str | None, known: Sequence[Identity]) -> str | None:
+    """The tag of what is in a file that somebody may read."""
+    return identity("age", tag, *(somebody.mark for somebody in known))
+
+
+def _made(inner: Blob, opened: Opened, tag: str | None) -> "Decrypted":
     size = plain_size(inner.size - opened.begin)
-    tag = identity("age", inner.tag, blake2b(opened.key, digest_size=16, person=b"playhead age").hexdigest())
     return Decrypted(size, tag, inner, opened, modified=inner.modified)
 
 
@@ -150,10 +158,9 @@ def _open(cipher: ChaCha20Poly1305, number: int, chunk: memoryview, into: memory
 
 
 async def flowing(upstream: Pieces, known: Sequence[Identity]) -> Pieces:
-    """What is in an age file (without armor) that comes as a stream, chunk by chunk. Raises Damaged or Denied."""
+    """What is in an age file that comes as a stream, chunk by chunk. Raises Damaged or Denied."""
     held = bytearray()
-    async with aclosing(upstream):
-        coming = _bytes_of(upstream)
+    async with aclosing(upstream), aclosing(_bytes_of(upstream)) as raw, aclosing(armor.flowing(raw)) as coming:
         while (header := ageheader.parse(bytes(held))) is None or len(held) < header.length + NONCE:
             piece = await anext(coming, None)
             if piece is None:
@@ -245,75 +252,81 @@ class Encrypted(Blob):
 
 
 def aged(tree: Tree, known: Sequence[Identity]) -> Tree:
-    """Tree -> Tree: files that end in .age are shown without it, and opened; others are as they are."""
+    """Tree -> Tree: files that end in .age, opened and shown without it; others are not shown."""
     return AgeTree(tree, known)
 
 
+@dataclass(frozen=True, slots=True)
+class Version:
+    """What is remembered of a file whose key is known."""
+
+    tag: str | None
+    size: int
+    modified: datetime | None
+
+
 class AgeTree(Tree):
-    """See `aged`. Keys of files are remembered by the version of the file; one passphrase is tried at a time."""
+    """See `aged`. Keys of files are remembered by the version of the file; one passphrase is tried at a time.
+
+    A file that is not encrypted is none of this tree's: whoever can write there could else put one in another's place.
+    """
 
     def __init__(self, tree: Tree, known: Sequence[Identity]) -> None:
         self.tree, self.known = tree, known
-        self.opened: OrderedDict[str, tuple[str | None, int, Opened]] = OrderedDict()
-        self.slow = asyncio.Semaphore(1)
+        self.opened: OrderedDict[str, tuple[Version, Opened]] = OrderedDict()
+        self.turn = asyncio.Semaphore(1)
 
     def _seen(self, path: str, entry: Entry) -> Entry:
-        known = self.opened.get(path)
-        size = plain_size(known[1] - known[2].begin) if known and known[1] == entry.size else None
-        return replace(entry, name=entry.name.removesuffix(SUFFIX), size=size, tag=None)
+        size, name = None, entry.name.removesuffix(SUFFIX)
+        if known := self.opened.get(path):
+            version, opened = known
+            same = version.tag == entry.tag if entry.tag else version.modified == entry.modified
+            size = plain_size(version.size - opened.begin) if same and version.size == entry.size else None
+        return replace(entry, name=name, size=size, tag=_tag(entry.tag, self.known))
 
     async def entries(self, folder: str = "") -> Entries:
         async with aclosing(self.tree.entries(folder)) as entries:
             found = [entry async for entry in entries]
-        names = {entry.name for entry in found}
+        files = {entry.name for entry in found if not entry.folder and entry.name.removesuffix(SUFFIX)}
         for entry in found:
-            shown = entry.name.removesuffix(SUFFIX)
-            if not entry.folder and shown and shown != entry.name and shown not in names:
-                yield self._seen(join(folder, entry.name), entry)
-            else:
+            if entry.folder and entry.name + SUFFIX not in files:
                 yield entry
-
-    async def _below(self, path: str) -> tuple[str, Entry]:
-        """The path below of what is shown at a path, and its entry."""
-        try:
-            return path, await self.tree.find(path)
-        except NotFound:
-            if not segments(path):
-                raise
-        try:
-            return path + SUFFIX, await self.tree.find(path + SUFFIX)
-        except NotFound:
-            raise NotFound(f"there is no {path!r}") from None
+            elif entry.name in files and entry.name.endswith(SUFFIX):
+                yield self._seen(join(folder, entry.name), entry)
 
     async def find(self, path: str) -> Entry:
-        below, entry = await self._below(path)
-        return entry if below == path else self._seen(below, entry)
+        if segments(path):
+            try:
+                entry = await self.tree.find(path + SUFFIX)
+                if not entry.folder:
+                    return self._seen(path + SUFFIX, entry)
+            except NotFound:
+                pass
+        entry = await self.tree.find(path)
+        if not entry.folder:
+            raise NotFound(f"{path!r} is not encrypted")
+        return entry
 
     async def open(self, path: str, ask: Ask = Ask()) -> Blob:
-        below = path + SUFFIX
-        known = self.opened.get(below)
-        if known is None:
-            below, _ = await self._below(path)
-            if below == path:
-                return await self.tree.open(path, ask)
-        blob = await self.tree.open(below, widened(ask, known[2].begin) if known else Ask(0, HEAD, ask.why))
-        if known and known[:2] == (blob.tag, blob.size) and blob.tag is not None:
-            return _made(blob, known[2])
-        async with self.slow:
-            inner, opened = await unlocked(blob, self.known)
-        made = _made(inner, opened)
+        if not segments(path):
+            raise NotFound("this is a folder")
+        path, known = path + SUFFIX, self.opened.get(path + SUFFIX)
+        blob = await self.tree.open(path, widened(ask, known[1].begin) if known else Ask(0, HEAD, ask.why))
+        tag = _tag(blob.tag, self.known)
+        if known and blob.tag is not None and (known[0].tag, known[0].size) == (blob.tag, blob.size):
+            return _made(blob, known[1], tag)
+        inner, opened = await unlocked(blob, self.known, self.turn)
+        made = _made(inner, opened, tag)
         await made.verify()
         if inner is blob and blob.tag is not None:  # where armor is, it is looked at anew
-            self.opened[below] = blob.tag, blob.size, opened
-            self.opened.move_to_end(below)
+            self.opened[path] = Version(blob.tag, blob.size, blob.modified), opened
+            self.opened.move_to_end(path)
             while len(self.opened) > KNOWN:
                 self.opened.popitem(last=False)
         return made
 
     async def flow(self, path: str) -> Pieces:
-        below, _ = await self._below(path)
-        stream = self.tree.flow(below)
-        async with aclosing(stream if below == path else flowing(stream, self.known)) as flow:
+        async with aclosing(flowing(self.tree.flow(path + SUFFIX), self.known)) as flow:
             async for piece in flow:
                 yield piece
 

@@ -84,6 +84,8 @@ def parse(data: bytes) -> Header | None:
                 raise _wrong("the line of its MAC")
             if not stanzas:
                 raise _wrong("it has no stanza")
+            if at + len(line) + 1 > LONGEST:
+                break
             return Header(tuple(stanzas), unpadded(line[4:]), data[: at + 3], at + len(line) + 1)
         found = _stanza(data, at, line)
         if found is None:
@@ -151,6 +153,7 @@ class Identity:
 
     kind: str
     unwrap: Unwrap = field(repr=False)
+    mark: str = field(repr=False)  # what stands for the secret in tags
 
 
 def identities(text: str) -> list[Identity]:
@@ -165,10 +168,14 @@ def identities(text: str) -> list[Identity]:
 def _identity(line: str) -> Identity:
     prefix, data = _bech32(line)
     if prefix == "age-secret-key-" and len(data) == 32:
-        return Identity("X25519", _x25519(X25519PrivateKey.from_private_bytes(data)))
+        return Identity("X25519", _x25519(X25519PrivateKey.from_private_bytes(data)), _mark(data))
     if prefix == "age-secret-key-pq-" and len(data) == 32:
-        return Identity("mlkem768x25519", _hybrid(hpke.Secret(data)))
+        return Identity("mlkem768x25519", _hybrid(hpke.Secret(data)), _mark(data))
     raise Malformed("this is not a secret key of age that is known here (X25519, or its hybrid with ML-KEM)")
+
+
+def _mark(secret: bytes) -> str:
+    return hashlib.blake2b(secret, digest_size=16, person=b"playhead age").hexdigest()
 
 
 def _arguments(stanza: Stanza, count: int) -> Sequence[str]:
@@ -213,7 +220,7 @@ def passphrase(text: str) -> Identity:
             raise _wrong(f"its passphrase costs 2^{work}, and more than 2^{MOST_WORK} is refused")
         return _unsealed(_stretched(text, raw, int(work)), stanza.body)
 
-    return Identity("scrypt", unwrap)
+    return Identity("scrypt", unwrap, _mark(text.encode()))
 
 
 def _stretched(text: str, salt: bytes, work: int) -> bytes:

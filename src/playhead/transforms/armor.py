@@ -7,7 +7,7 @@ and the end are looked at when it is opened; every line that is read is checked:
 import asyncio
 import base64
 import binascii
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from math import ceil
@@ -76,6 +76,58 @@ class _Armor(Blob):
             if len(held) != len(room[at * HELD : (at + 1) * HELD]):
                 raise Damaged(f"line {first + at + 2} of age's armor has not the length that it must have")
             room[at * HELD : (at + 1) * HELD] = held
+
+
+async def flowing(upstream: AsyncGenerator[bytes | memoryview, None]) -> AsyncGenerator[bytes, None]:
+    """A stream, and where it is armor what is in it. Raises Damaged."""
+    held, lines, begun = b"", 0, False
+    async for piece in upstream:
+        held += piece
+        if not begun:
+            start = held.lstrip(_BLANK)
+            if len(start) < len(BEGIN) + 2 and BEGIN.startswith(start[: len(BEGIN)]) and len(held) < 2 * SPACE:
+                continue
+            begun = True
+            if not start.startswith(BEGIN):
+                yield held
+                async for piece in upstream:
+                    yield bytes(piece)
+                return
+            held = start
+        *whole, held = held.split(b"\n")
+        made = []
+        for line in whole:
+            lines += 1
+            made.append(_flowed(line.removesuffix(b"\r"), lines))
+            if made[-1] is None:
+                held += await _rest(upstream)
+                if held.strip(_BLANK):
+                    raise Damaged("something follows age's armor")
+                yield b"".join(part for part in made if part)
+                return
+        yield b"".join(part for part in made if part)
+    if not begun:
+        yield held
+    elif held.rstrip(_BLANK) != END:
+        raise Damaged("age's armor does not end as it must: it was cut")
+
+
+async def _rest(upstream: AsyncGenerator[bytes | memoryview, None]) -> bytes:
+    rest = b""
+    async for piece in upstream:
+        rest += bytes(piece)
+        if len(rest) > SPACE:
+            break
+    return rest
+
+
+def _flowed(line: bytes, number: int) -> bytes | None:
+    """What is in a line; None: it is the last."""
+    if number == 1:
+        if line != BEGIN:
+            raise Damaged("this is not age's armor: its first line is not right")
+        return b""
+    return None if line == END else _decoded(line, number - 2)
 
 
 def armored(blob: Blob) -> Blob:

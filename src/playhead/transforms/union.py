@@ -29,7 +29,13 @@ class UnionTree(Tree):
 
     async def entries(self, folder: str = "") -> Entries:
         seen: dict[str, Entry] = {}
-        listings = await asyncio.gather(*(self._listing(tree, folder) for tree in self.trees))
+        tasks = [asyncio.ensure_future(self._listing(tree, folder)) for tree in self.trees]
+        try:
+            listings = await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
         if all(listing is None for listing in listings):
             raise NotFound(f"there is no folder {folder!r}")
         for listing in listings:
@@ -49,7 +55,19 @@ class UnionTree(Tree):
         return (await self._first(path, lambda tree: tree.find(path)))[1]
 
     async def open(self, path: str, ask: Ask = Ask()) -> Blob:
-        return (await self._first(path, lambda tree: tree.open(path, ask)))[1]
+        _, blob = await self._first(path, lambda tree: self._opened(tree, path, ask))
+        if blob is None:
+            raise NotFound(f"{path!r} is a folder")
+        return blob
+
+    async def _opened(self, tree: Tree, path: str, ask: Ask) -> Blob | None:
+        """The file; None where the tree has a folder there, which hides files of later trees."""
+        try:
+            return await tree.open(path, ask)
+        except NotFound:
+            if (await tree.find(path)).folder:
+                return None
+            raise
 
     async def flow(self, path: str) -> Pieces:
         tree, _ = await self._first(path, lambda tree: tree.find(path))
