@@ -126,7 +126,8 @@ def _run(options: argparse.Namespace) -> int:
     from playhead import config, logs
 
     options.place = options.config
-    options.config = config.load(options.config)
+    begins = options.command == "import" and options.config and not options.config.exists()
+    options.config = config.Config(folder=options.config.parent) if begins else config.load(options.config)
     log = options.config.log
     logs.begin("info" if options.verbose and log.level != "debug" else log.level, log.format)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:

@@ -13,6 +13,7 @@ import json
 import os
 import re
 import sys
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -45,6 +46,8 @@ def run(file: str | None, config: Config, place: Path, *, only_print: bool) -> i
         sys.stdout.write(text)
     elif made.tables:
         _write(text, made.secrets, place)
+    if not made.remotes:
+        print(f"there are no remotes in {path}")
     for line in made.told():
         print(line, file=sys.stderr if only_print else sys.stdout)
     if made.tables and not only_print:
@@ -68,7 +71,7 @@ def _default() -> Path:
 def remotes(path: Path) -> dict[str, dict[str, str]]:
     """The remotes of an rclone.conf, by name. Raises NotFound, Denied or Malformed."""
     try:
-        text = path.read_text("utf-8")
+        text = path.read_text("utf-8-sig")
     except FileNotFoundError:
         raise NotFound(f"{path}: there is no such file; name the rclone.conf: `rclone config file` tells") from None
     except PermissionError:
@@ -78,14 +81,23 @@ def remotes(path: Path) -> dict[str, dict[str, str]]:
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith(("#", ";"))]
     if lines and lines[0] == ENCRYPTED:
         text = _opened("".join(lines[1:]), path)
-    parser = configparser.RawConfigParser(delimiters=("=",), comment_prefixes=("#", ";"), strict=False)
+    text = "\n".join(line.strip() for line in text.splitlines())  # rclone knows no continued lines
+    parser = configparser.RawConfigParser(strict=False, default_section="", comment_prefixes=("#", ";"))
     parser.optionxform = str  # type: ignore[assignment,method-assign]
     try:
         parser.read_string(text)
     except configparser.Error as error:
         line = getattr(error, "lineno", None)
         raise Malformed(f"{path}{f':{line}' if line else ''}: this is not an rclone.conf") from None
-    return {name: dict(parser[name]) for name in parser.sections()}
+    return {name: {key: _unquoted(value) for key, value in parser[name].items()} for name in parser.sections()}
+
+
+def _unquoted(value: str) -> str:
+    """A value without the quotes that rclone's parser knows."""
+    for quote in ('"""', "`"):
+        if len(value) >= 2 * len(quote) and value.startswith(quote) and value.endswith(quote):
+            return value[len(quote) : -len(quote)]
+    return value
 
 
 def _opened(text: str, path: Path) -> str:
@@ -101,7 +113,8 @@ def _opened(text: str, path: Path) -> str:
     secrets.hide(password)
     try:
         data = base64.b64decode(text, validate=True)
-        key = sha256(f"[{password}][rclone-config]".encode()).digest()
+        normal = unicodedata.normalize("NFKC", password)
+        key = sha256(f"[{normal}][rclone-config]".encode()).digest()
         return crypto_secretbox_open_easy(data[24:], data[:24], key).decode()
     except CryptoError:
         raise Denied(f"{path}: this is not its password, or the file was changed") from None
@@ -120,11 +133,12 @@ class Imported:
     taken: set[str]  # names that the configuration has already
     tables: dict[str, Table] = field(default_factory=dict)
     secrets: dict[str, str] = field(default_factory=dict)
+    owners: dict[str, str] = field(default_factory=dict)  # a secret -> the tree that it is of
     names: dict[str, str] = field(default_factory=dict)  # rclone's name -> ours
     left: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    hidden: set[str] = field(default_factory=set)  # what a crypt remote lies over
-    bringing: list[str] = field(default_factory=list)
+    hidden: dict[str, str] = field(default_factory=dict)  # a crypt tree -> what it lies over
+    bringing: dict[str, str] = field(default_factory=dict)  # remotes that are being brought, and their names
 
     def bring(self) -> None:
         """All that can be brought."""
@@ -133,8 +147,9 @@ class Imported:
                 self._brought(remote)
             except NotBrought as why:
                 self.left[remote] = str(why)
-        for name in self.hidden:
-            self.tables[name]["serve"] = False
+        for name in self.hidden.values():
+            if name in self.tables:
+                self.tables[name]["serve"] = False
 
     def told(self) -> Iterator[str]:
         """What was done, in lines for people."""
@@ -157,45 +172,64 @@ class Imported:
             raise NotBrought("it lies over itself")
         if remote in self.left:
             raise NotBrought(f"{remote!r} is left out")
-        self.bringing.append(remote)
+        name = _name(remote)
+        if name in self.taken:
+            raise NotBrought(f"the configuration has a tree {name!r} already; rename one of them")
+        while name in {*self.tables, *self.taken, *self.bringing.values()}:
+            name += "-2"
+        self.bringing[remote] = name
+        before = set(self.secrets)
         try:
             options = self.remotes[remote]
             kind = options.get("type", "")
             if kind not in _KINDS:
                 soon = "; a later version brings it" if kind in LATER else ""
                 raise NotBrought(f"remotes of type {kind!r} cannot be read yet{soon}")
-            name = _name(remote)
-            if name in self.taken:
-                raise NotBrought(f"the configuration has a tree {name!r} already; rename one of them")
-            while name in self.tables:
-                name += "-2"
             table = _KINDS[kind](self, name, options)
+            try:
+                configuration.parse(_toml(name, table), Path(remote))
+            except Malformed as error:
+                raise NotBrought(str(error).partition(": ")[2]) from None
             self.tables[name], self.names[remote] = table, name
             return name
+        except NotBrought:
+            self.hidden.pop(name, None)
+            for secret in set(self.secrets) - before:
+                if self.owners[secret] == name:
+                    del self.secrets[secret]
+            raise
         finally:
-            self.bringing.pop()
+            del self.bringing[remote]
 
-    def _over(self, text: str, *, hide: bool = False) -> str:
-        """What a remote says that it lies over, as a SOURCE of ours. Raises NotBrought."""
+    def _over(self, text: str, *, by: str = "") -> str:
+        """What a remote says that it lies over, as a SOURCE of ours; a tree that `by` hides. Raises NotBrought."""
         if text.startswith("/"):
             return text
         remote, colon, path = text.partition(":")
         if not colon or not remote or "," in remote:
-            raise NotBrought(f"{text!r} is relative, or made on the fly; give it a name in rclone first")
+            shown = re.split(r"[,=]", text, maxsplit=1)[0]  # what follows may be a secret
+            raise NotBrought(f"{shown!r} is relative, or made on the fly; give it a name in rclone first")
         if self.remotes.get(remote, {}).get("type") == "local":
             if path.startswith("/"):
                 return path
             raise NotBrought(f"{text!r} is relative to wherever rclone was started")
-        name = self._brought(remote)
-        if hide:
-            self.hidden.add(name)
+        name = _name(remote)
+        if remote not in self.remotes or remote in self.names or name not in self.taken:
+            name = self._brought(remote)
+        if by:
+            self.hidden[by] = name
         return f"{name}:{path.strip('/')}"
 
     def _secret(self, tree: str, key: str, value: str) -> str:
-        self.secrets[f"{tree}-{key}"] = secrets.hide(value)
-        return f"secret:{tree}-{key}"
+        name = f"{tree}-{key}"
+        while name in self.secrets:
+            name += "-2"
+        self.secrets[name], self.owners[name] = secrets.hide(value), tree
+        return f"secret:{name}"
 
     def _clear(self, text: str) -> str:
+        if not text:
+            return ""
         from playhead.transforms.rclone import revealed
 
         try:
@@ -210,7 +244,10 @@ class Imported:
         return {"use": "local", "root": "/", "serve": False}
 
     def _http(self, name: str, options: Mapping[str, str]) -> Table:
-        url = urlsplit(options.get("url", ""))
+        try:
+            url = urlsplit(options.get("url", ""))
+        except ValueError:
+            raise NotBrought("its url is not one") from None
         if url.scheme not in ("http", "https") or not url.hostname:
             raise NotBrought("it has no url")
         userinfo, _, host = url.netloc.rpartition("@")
@@ -219,30 +256,35 @@ class Imported:
         if userinfo:
             user, _, password = userinfo.partition(":")
             table["user"] = unquote(user)
-            table["password"] = self._secret(name, "password", unquote(password))
-        fields = _listed(options.get("headers", ""), ",")
+            if password:
+                table["password"] = self._secret(name, "password", unquote(password))
+        fields = next(csv.reader([options.get("headers", "")]), [])
         headers = {
             key: self._secret(name, f"header-{_name(key)}", value)
             for key, value in zip(fields[::2], fields[1::2], strict=False)
+            if value
         }
         if headers:
             table["headers"] = headers
         return table
 
     def _crypt(self, name: str, options: Mapping[str, str]) -> Table:
-        table: Table = {"use": "rclone-crypt", "over": self._over(options.get("remote", ""), hide=True)}
-        if not options.get("password"):
-            raise NotBrought("it has no password")
+        table: Table = {"use": "rclone-crypt", "over": self._over(options.get("remote", ""), by=name)}
         for key in ("password", "password2"):
+            if clear := self._clear(options.get(key, "")):
+                odd = clear.startswith("obscured:") or re.search(r"[\r\n]", clear)
+                table[key] = self._secret(name, key, f"obscured:{options[key]}" if odd else clear)
+        if "password" not in table:
+            raise NotBrought("it has no password")
+        for key in ("filename_encryption", "filename_encoding"):
             if options.get(key):
-                table[key] = self._secret(name, key, self._clear(options[key]))
-        for key in ("filename_encryption", "filename_encoding", "suffix"):
-            if options.get(key):
-                table[key] = options[key].lower() if key != "suffix" else options[key]
+                table[key] = options[key].lower()
+        if suffix := options.get("suffix", ""):
+            table["suffix"] = "none" if suffix.lower() == "none" else f".{suffix.removeprefix('.')}"
         for key in ("directory_name_encryption", "no_data_encryption"):
             if options.get(key):
-                table[key] = options[key].lower() == "true"
-        if options.get("pass_bad_blocks", "").lower() == "true":
+                table[key] = _truth(key, options[key])
+        if _truth("pass_bad_blocks", options.get("pass_bad_blocks") or "false"):
             self.notes.append(f"{name}: pass_bad_blocks is not brought; a damaged block is always refused")
         return table
 
@@ -260,7 +302,7 @@ class Imported:
         for text in _listed(options.get("upstreams", ""), " "):
             folder, sign, over = text.partition("=")
             if not sign or not folder or "/" in folder:
-                raise NotBrought(f"{text!r} is not a folder and what it is")
+                raise NotBrought(f"{folder!r} is not the name of a folder with what it is")
             folders[folder] = self._over(over)
         if not folders:
             raise NotBrought("it has no upstreams")
@@ -275,6 +317,13 @@ _KINDS: Mapping[str, Callable[[Imported, str, Mapping[str, str]], Table]] = {
     "union": Imported._union,
     "combine": Imported._combine,
 }
+
+
+def _truth(key: str, text: str) -> bool:
+    """As Go's ParseBool reads it."""
+    if text not in ("1", "t", "T", "TRUE", "true", "True", "0", "f", "F", "FALSE", "false", "False"):
+        raise NotBrought(f"{key} is neither true nor false")
+    return text[0] in "1tT"
 
 
 def _listed(text: str, delimiter: str) -> list[str]:
@@ -313,14 +362,14 @@ def _key(key: str) -> str:
 
 def _write(text: str, hidden: Mapping[str, str], place: Path) -> None:
     """Add tables to the configuration, and their secrets beside it. Raises Malformed; then nothing was added."""
-    before = place.read_text("utf-8") if place.exists() else ""
-    after = f"{before.rstrip()}\n\n{text}" if before.strip() else text
+    folder, place = place.parent / "secrets", Path(os.path.realpath(place))
+    before = place.read_bytes().decode() if place.exists() else ""
+    after = before + "\n" * (bool(before) and not before.endswith("\n")) + "\n" * bool(before) + text
     configuration.parse(after, place)
-    folder = place.parent / "secrets"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name, value in hidden.items():
-            if (folder / name).exists() and (folder / name).read_text("utf-8") != value + "\n":
+            if (folder / name).exists() and (folder / name).read_bytes() != f"{value}\n".encode():
                 raise Malformed(f"{folder / name} is there already and holds something else; move it away")
         for name, value in hidden.items():
             _private(folder / name, value + "\n")
@@ -337,5 +386,5 @@ def _private(path: Path, text: str) -> None:
     """A file that only its owner can read."""
     path.unlink(missing_ok=True)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-    with os.fdopen(os.open(path, flags, 0o600), "w", encoding="utf-8") as file:
-        file.write(text)
+    with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
+        file.write(text.encode())
