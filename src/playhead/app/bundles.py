@@ -93,9 +93,9 @@ class Bundles:
             raise NotFound("there is nothing to bundle")
         plan = planning.done()
         if ready and kind == "zip":
-            first = self._bundle(plan, kind)
+            first = await asyncio.to_thread(self._bundle, plan, kind)
             plan.crcs[:] = type(plan.crcs)("q", await first.archive.all_crcs())
-        bundle = self._bundle(plan, kind)
+        bundle = await asyncio.to_thread(self._bundle, plan, kind)
         if bundle.id in self.lately:
             return self._used(bundle.id)
         await asyncio.to_thread(self._keep, bundle)

@@ -17,6 +17,7 @@ from playhead.app.bundles import DAY, KINDS, Bundle, Bundles, described, file_na
 from playhead.blob import literal
 from playhead.errors import Denied, Malformed, NotFound
 from playhead.respond import ERRORS, About, Request, Response, respond, wire_tag
+from playhead.transforms.packed import everyone
 from playhead.transforms.plan import Member
 from playhead.tree import Ask, Tree, Why, segments
 
@@ -104,12 +105,11 @@ class Packing:
 
     async def posted(self, request: Request, body: bytes, query: Mapping[str, list[str]]) -> Response:
         """A list -> the address of its bundle, as JSON."""
-        members, asked = described(body, request.headers.get("content-type", ""), self._place)
+        members, asked = await asyncio.to_thread(described, body, request.headers.get("content-type", ""), self._place)
         kind = _kind(asked.get("kind", query.get("kind", ["zip"])[0]))
         title, ready = asked.get("name", query.get("name", [""])[0]), asked.get("ready", query.get("zip") == ["ready"])
         collecting = self.bundles.collecting()
-        for member in await self._sized(members):
-            collecting.member(member)
+        await asyncio.to_thread(collecting.all, await self._sized(members))
         bundle = await self.bundles.made(collecting.planning, kind, ready=ready is True)
         data: dict[str, Any] = {
             "url": self._url(bundle, file_name(title, kind)),
@@ -132,9 +132,9 @@ class Packing:
                 blob = await tree.open(path, Ask(0, 0, Why.BULK))
             return replace(member, size=blob.size, tag=member.tag or blob.tag or "")
 
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(sized(member)) for member in members]
-        return [task.result() for task in tasks]
+        if all(member.size >= 0 for member in members):
+            return members
+        return await everyone([sized(member) for member in members])
 
     async def get(self, request: Request, rest: str) -> Response:
         """A bundle by its address."""

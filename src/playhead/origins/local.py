@@ -214,7 +214,7 @@ class LocalTree(Tree):
             if error.errno != errno.ELOOP:
                 raise failure(error, path) from error
             real = self._real(path)  # a link, which may lead elsewhere below the root
-            fd = os.open(real, _READING)
+            fd = self._descriptor(real, path)
         try:
             before = os.fstat(fd)
             if not stat.S_ISREG(before.st_mode):
@@ -227,6 +227,12 @@ class LocalTree(Tree):
         finally:
             os.close(fd)
         return data, _tag(real, _key(before))
+
+    def _descriptor(self, real: str, path: str) -> int:
+        try:
+            return os.open(real, _READING)
+        except OSError as error:
+            raise failure(error, path) from error
 
     async def aclose(self) -> None:
         self.cache.clear()

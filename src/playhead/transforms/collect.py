@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from playhead.errors import Malformed, NotFound
+from playhead.errors import Malformed
 from playhead.transforms.plan import Member, Planning
 from playhead.tree import Ask, Entry, Tree, Why, join
 
@@ -55,9 +55,10 @@ class Collecting:
         if self.planning.bytes > self.size:
             raise Malformed(f"a bundle may hold {self.size:,} bytes; see `[bundles]` in the configuration")
 
-    def nothing(self) -> NotFound | None:
-        """Why this cannot be a bundle; None: it can."""
-        return None if len(self.planning.plan) else NotFound("there is nothing to bundle")
+    def all(self, members: Sequence[Member]) -> None:
+        """Many more."""
+        for member in members:
+            self.member(member)
 
 
 def gathered(places: Sequence[tuple[Tree, str]]) -> Sequence[tuple[bytes, str | None]] | None:

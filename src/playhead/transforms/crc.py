@@ -1,7 +1,7 @@
 """CRC-32 as zip counts it: of bytes, and of a whole from those of its blocks."""
 
 from collections.abc import Sequence
-from functools import cache
+from functools import lru_cache
 
 try:
     from isal.isal_zlib import crc32
@@ -20,7 +20,7 @@ def combined(crcs: Sequence[int], width: int, last: int) -> int:
         return total
     for crc in crcs[:-1]:
         total = _shifted(total, width) ^ crc
-    return _shifted(total, last) ^ crcs[-1]
+    return _product(total, _power(8 * last)) ^ crcs[-1]
 
 
 def _shifted(crc: int, count: int) -> int:
@@ -29,7 +29,7 @@ def _shifted(crc: int, count: int) -> int:
     return a[crc & 255] ^ b[crc >> 8 & 255] ^ c[crc >> 16 & 255] ^ d[crc >> 24]
 
 
-@cache
+@lru_cache(4)
 def _tables(count: int) -> tuple[list[int], ...]:
     """For each byte of a CRC, what it becomes after `count` zero bytes."""
     by = _power(8 * count)

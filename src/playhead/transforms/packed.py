@@ -14,13 +14,13 @@ from abc import ABC, abstractmethod
 from array import array
 from bisect import bisect_right
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from playhead.blob import Blob, FileSpan, Piece, Pieces, pieces
-from playhead.errors import Changed, Failure
+from playhead.errors import Changed, Damaged, Failure
 from playhead.respond import wire_tag
 from playhead.transforms.crc import crc32
 from playhead.transforms.plan import FOLDER, UNKNOWN, Plan
@@ -37,6 +37,7 @@ SPAN = 1 << 20  # bytes of a file that are read at once, where its CRC is wanted
 WIRE = "etag:"  # before a tag as HTTP shows it
 READERS = 8  # members that are read at a time for their CRCs alone
 
+T = TypeVar("T")
 Opener = Callable[[int, Ask], Awaitable[Blob]]
 """The bytes of a member, by its number in the plan."""
 Gather = Callable[[Sequence[int]], Sequence[tuple[bytes, str | None]] | None]
@@ -98,8 +99,12 @@ class Archive(Blob):
     crcs: Crcs = field(default_factory=Crcs)
     gather: Gather | None = None
 
-    def stream(self, start: int, stop: int) -> Pieces:
-        return _joined(self._parts(start, stop))
+    async def stream(self, start: int, stop: int) -> Pieces:
+        if start >= stop:
+            return
+        async with aclosing(_joined(self._parts(start, stop))) as joined:
+            async for piece in joined:
+                yield piece
 
     async def _parts(self, start: int, stop: int) -> Pieces:
         begins, count = self.layout.begins, len(self.plan)
@@ -180,26 +185,31 @@ class Archive(Blob):
     async def _data(self, number: int, start: int, stop: int, ahead: "_Ahead") -> Pieces:
         """The bytes of a member, counted if all of them pass and their CRC is wanted."""
         size, crc = self.plan.sizes[number], 0
-        blob = await ahead.take(number)
+        with self._named(number):
+            blob = await ahead.take(number)
         counted = self.layout.wants(number) and number not in self.crcs.values and stop - start == size
         if counted and isinstance(blob, HasCrc) and (known := blob.crc32()) is not None:
             self.crcs.put(number, known)
             counted = False
-        at = start
-        try:
-            async with aclosing(pieces(blob, start, stop)) as stream:
+        with self._named(number):
+            async with aclosing(_exactly(pieces(blob, start, stop), stop - start)) as stream:
                 async for piece in stream:
                     for part in _parts_of(piece) if counted else (piece,):
                         if counted:
                             part = await asyncio.to_thread(part.read) if isinstance(part, FileSpan) else part
                             crc = crc32(part, crc)
                         yield part
-                        at += len(part)
-        except Failure as failure:
-            failure.add_note(f"in {self.plan.names[number]!r}, after {at:,} of its {size:,} bytes")
-            raise
         if counted:
             self.crcs.put(number, crc)
+
+    @contextmanager
+    def _named(self, number: int) -> Iterator[None]:
+        """What fails here says in which member."""
+        try:
+            yield
+        except Failure as failure:
+            failure.add_note(f"in {self.plan.names[number]!r}")
+            raise
 
     async def open(self, number: int, ask: Ask) -> Blob:
         """A member's bytes, which are those that the plan is about. Raises Changed."""
@@ -234,9 +244,7 @@ class Archive(Blob):
 
     async def all_crcs(self) -> list[int]:
         """The CRC-32 of every member, in their order."""
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self.crc(number)) for number in range(len(self.plan))]
-        return [task.result() for task in tasks]
+        return await everyone([self.crc(number) for number in range(len(self.plan))])
 
     async def _read_for_crc(self, number: int) -> int:
         crc = 0
@@ -245,15 +253,30 @@ class Archive(Blob):
                 blob = await self.open(number, Ask(0, None, Why.BULK))
                 known = blob.crc32() if isinstance(blob, HasCrc) else None
                 if known is None:
-                    async with aclosing(pieces(blob, 0, blob.size)) as stream:
+                    async with aclosing(_exactly(pieces(blob, 0, blob.size), blob.size)) as stream:
                         async for piece in stream:
                             for part in _parts_of(piece):
                                 data = await asyncio.to_thread(part.read) if isinstance(part, FileSpan) else part
                                 crc = crc32(data, crc)
                 self.crcs.put(number, crc if known is None else known)
             return self.crcs.values[number]
+        except Failure as failure:
+            failure.add_note(f"in {self.plan.names[number]!r}")
+            raise
         finally:
             del self.crcs.reading[number]
+
+
+async def everyone(works: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """What all give, in their order; where one fails the others are ended, and it is raised."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
 
 
 class _Ahead:
@@ -274,6 +297,8 @@ class _Ahead:
             number, begin = self.next, layout.begins[self.next]
             if begin >= self.stop:
                 return
+            if number >= self.refused and self.archive.run(number, self.start, self.stop):
+                return  # these are read together, when it is their turn
             self.next += 1
             if plan.kinds[number] == FOLDER or not plan.sizes[number]:
                 continue
@@ -299,7 +324,7 @@ class _Ahead:
         made = await self.run[1]
         self.run = None
         if made is None:
-            self.refused = run.stop
+            self.refused = len(archive.plan)  # they would be refused again
             return None
         self.next = run.stop
         if run.stop < len(archive.plan) and (following := archive.run(run.stop, self.start, self.stop)):
@@ -307,7 +332,10 @@ class _Ahead:
         return made
 
     async def _together(self, run: range) -> bytes | None:
-        found = await asyncio.to_thread(self.archive.together, run)
+        try:
+            found = await asyncio.to_thread(self.archive.together, run)
+        except Failure:
+            found = None  # opened one by one, they say which it is, after what comes before it
         if found is None:
             return None
         self.archive.learn(found[1])
@@ -343,11 +371,27 @@ def _is(tag: str | None, wanted: str) -> bool:
     return tag == wanted
 
 
+async def _exactly(stream: Pieces, size: int) -> Pieces:
+    """A stream that must have `size` bytes: one that breaks its promise must not put the archive out of joint."""
+    left = size
+    async with aclosing(stream):
+        async for piece in stream:
+            left -= len(piece)
+            if left < 0:
+                raise Damaged(f"more than the {size:,} bytes that were promised came")
+            yield piece
+    if left:
+        raise Damaged(f"a stream ended {left:,} bytes early")
+
+
 async def _ready(blob: Blob, start: int, stop: int) -> Blob:
     """A blob whose range is at hand now."""
     if blob.here(start, stop) is not None:
         return blob
-    return _Window(blob.size, None, await blob.read(start, stop), start)
+    data = await blob.read(start, stop)
+    if len(data) != stop - start:
+        raise Damaged(f"{len(data):,} bytes came where {stop - start:,} were promised")
+    return _Window(blob.size, None, data, start)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -370,25 +414,36 @@ def _parts_of(piece: Piece) -> list[Piece]:
 
 
 async def _joined(parts: Pieces) -> Pieces:
-    """The same bytes, small pieces in memory joined."""
+    """The same bytes, small pieces in memory joined; but none waits for a piece that is long in coming."""
     small: list[bytes | memoryview] = []
-    held, clock = 0, asyncio.get_running_loop().time
-    last = clock()
-    async with aclosing(parts):
-        async for part in parts:
+    held = 0
+    coming: asyncio.Future[Piece | None] | None = None
+    try:
+        while True:
+            coming = asyncio.ensure_future(anext(parts, None))
+            if small and not (await asyncio.wait([coming], timeout=SOON))[0]:
+                yield b"".join(small)
+                small, held = [], 0
+            try:
+                part = await coming
+            except Failure:
+                if small:  # what came before is right, and need not be sent again
+                    yield b"".join(small)
+                raise
             if isinstance(part, FileSpan) and part.length <= TOGETHER // 4:
                 part = await asyncio.to_thread(part.read)
-            if isinstance(part, FileSpan) or len(part) >= TOGETHER:
-                if small:
-                    yield b"".join(small)
-                    small, held = [], 0
-                yield part
-                last = clock()
-                continue
-            small.append(part)
-            held += len(part)
-            if held >= TOGETHER or clock() - last > SOON:
+            if part is not None and not isinstance(part, FileSpan) and len(part) < TOGETHER:
+                small.append(part)
+                held += len(part)
+            if small and (part is None or held >= TOGETHER or part is not small[-1]):
                 yield b"".join(small)
-                small, held, last = [], 0, clock()
-        if small:
-            yield b"".join(small)
+                small, held = [], 0
+            if part is None:
+                return
+            if isinstance(part, FileSpan) or len(part) >= TOGETHER:
+                yield part
+    finally:
+        if coming is not None and not coming.done():
+            coming.cancel()
+            await asyncio.wait([coming])
+        await parts.aclose()

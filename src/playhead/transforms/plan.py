@@ -12,12 +12,15 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from itertools import pairwise
 
 from playhead.errors import Malformed
 
 LONGEST = 65_535  # bytes of a name, as zip's field allows
 UNKNOWN = -1
 FILE, FOLDER = 0, 1
+FILED = -1  # where a folder's number would stand: a file
+MOST = 1 << 62  # bytes of all members
 _VERSION = 1
 
 
@@ -132,9 +135,19 @@ class Plan:
             ends, numbers = [_numbers("q", column) for column in columns[4:7]], columns[7:]
             names, places, tags = [Texts(bytearray(run), end) for run, end in zip(columns[:3], ends, strict=True)]
             sizes, mtimes, modes, crcs = map(_numbers, "qqHq", numbers)
+            whole = {len(column) for column in (*ends, sizes, mtimes, modes, crcs, columns[3])} == {len(sizes)}
+            if not whole or begin != len(raw) or any(map(_disordered, columns[:3], ends)) or min(sizes, default=0) < 0:
+                raise ValueError("columns that do not fit")
             return cls(names, places, tags, sizes, mtimes, modes, bytearray(columns[3]), crcs)
         except (zlib.error, KeyError, IndexError, TypeError) as error:
             raise ValueError("not a plan") from error
+
+
+def _disordered(run: bytes, ends: "array[int]") -> bool:
+    """Are these not the ends of the texts in a run?"""
+    return (
+        (ends[-1] if ends else 0) != len(run) or any(b < a for a, b in pairwise(ends)) or (ends and ends[0] < 0) is True
+    )
 
 
 def _numbers(kind: str, data: bytes) -> "array[int]":
@@ -147,90 +160,114 @@ def _numbers(kind: str, data: bytes) -> "array[int]":
 
 
 class Planning:
-    """Collects members; `done` freezes them."""
+    """Collects members; `done` freezes them.
+
+    Folders are numbered, and each knows what is in it by name: so that long names, deep folders and many equal names
+    cost no more than their letters.
+    """
 
     def __init__(self) -> None:
         self.plan = Plan()
-        self.taken: dict[str, int] = {}  # name -> kind
         self.bytes = 0
+        self.inside: list[dict[str, int]] = [{}]  # of each folder: a name in it -> its number, or FILED
+        self.above: list[tuple[int, str]] = [(0, "")]  # of each folder: the one that it is in, and its name there
+        self.renamed: dict[tuple[int, str], int] = {}  # folders that could not have the name that was wanted
+        self.counts: dict[tuple[int, str], int] = {}  # how far the numbers of a name have come
+        self.written: set[int] = set()  # folders that are members
 
     def add(self, member: Member) -> None:
-        """One more. Raises Malformed for a name or a size that no archive can hold."""
-        name = self._free(clean(member.name), member.folder)
-        if name is None:
-            return
-        if member.size < 0 or member.size >= 1 << 62:
-            raise Malformed(f"{name!r}: {member.size} is not a size")
-        if len(name.encode()) >= LONGEST:
-            raise Malformed(f"a name of {len(name.encode()):,} bytes is too long for an archive: {name[:60]!r}...")
+        """One more. Raises Malformed for a name, a time or a size that no archive can hold; then nothing was added."""
+        name = clean(member.name)
+        if type(member.size) is not int or type(member.mtime) is not int:
+            raise Malformed(f"{name!r}: its size and time must be whole numbers")
+        if not 0 <= member.size < MOST or self.bytes + member.size >= MOST:
+            raise Malformed(f"{name!r}: {member.size} is not a size that an archive can hold")
+        _checked(name)
+        *folders, last = name.split("/")
+        node = self._folder(folders)
+        if not member.folder:
+            given = self._other(node, last) if last in self.inside[node] else last
+            name = _checked(self._path(node) + given)
+            self.inside[node][given] = FILED
+            self._append(member, name, member.size)
+        elif (node := self._folder([last], node)) not in self.written:
+            name = _checked(self._path(node))
+            self.written.add(node)
+            self._append(member, name, 0)
+
+    def _append(self, member: Member, name: str, size: int) -> None:
         plan = self.plan
-        plan.names.append(name + "/" * member.folder)
+        plan.names.append(name)
         plan.places.append(member.place)
         plan.tags.append(member.tag)
-        plan.sizes.append(0 if member.folder else member.size)
+        plan.sizes.append(size)
         plan.mtimes.append(max(0, min(member.mtime, (1 << 40) - 1)))
         plan.modes.append((member.mode or (0o755 if member.folder else 0o644)) & 0o777)
         plan.kinds.append(FOLDER if member.folder else FILE)
         plan.crcs.append(UNKNOWN if member.crc is None else member.crc)
-        self.bytes += 0 if member.folder else member.size
+        self.bytes += size
 
     def done(self) -> Plan:
         """The plan. Nothing may be added any more."""
-        self.taken.clear()
+        self.inside, self.above = [], []
+        for known in (self.renamed, self.counts, self.written):
+            known.clear()
         return self.plan
 
-    def _free(self, name: str, folder: bool) -> str | None:
-        """The name that a member gets; None for a folder that is there already."""
-        at = name.rfind("/")
-        if at > 0:
-            parent = self._parent(name[:at])
-            name = parent + name[at:]
-        kind = FOLDER if folder else FILE
-        there = self.taken.get(name)
-        if there == FOLDER and folder:
-            return None
-        if there is not None:
-            name = self._other(name)
-        self.taken[name] = kind
-        return name
+    def _folder(self, parts: list[str], node: int = 0) -> int:
+        """The folder of some names below another; under another name where a file has that one."""
+        for part in parts:
+            there = self.inside[node].get(part)
+            if there is not None and there != FILED:
+                node = there
+            elif (node, part) in self.renamed:
+                node = self.renamed[node, part]
+            else:
+                given = part if there is None else self._other(node, part, folder=True)
+                child = len(self.inside)
+                self.inside.append({})
+                self.above.append((node, given))
+                self.inside[node][given] = child
+                if given != part:
+                    self.renamed[node, part] = child
+                node = child
+        return node
 
-    def _parent(self, name: str) -> str:
-        """The folder that members are in: there, or to be there; under another name where a file has that one."""
-        there = self.taken.get(name)
-        if there == FOLDER:
-            return name
-        at = name.rfind("/")
-        if at > 0:
-            name = self._parent(name[:at]) + name[at:]
-            there = self.taken.get(name)
-        if there == FILE:
-            name = self._other(name, folder=True)
-        self.taken.setdefault(name, FOLDER)
-        return name
+    def _path(self, node: int) -> str:
+        names = []
+        while node:
+            node, name = self.above[node]
+            names.append(f"{name}/")
+        return "".join(reversed(names))
 
-    def _other(self, name: str, *, folder: bool = False) -> str:
+    def _other(self, node: int, last: str, *, folder: bool = False) -> str:
         """A name like one that is taken: "song (2).ogg"."""
-        folders, slash, last = name.rpartition("/")
         stem, dot, extension = last.rpartition(".")
         if not stem or folder:
             stem, dot, extension = last, "", ""
-        for number in range(2, 1 << 31):
-            made = f"{folders}{slash}{stem} ({number}){dot}{extension}"
-            there = self.taken.get(made)
-            if there is None or (folder and there == FOLDER):
-                return made
-        raise Malformed(f"{name!r} stands too often in the list")
+        number = self.counts.get((node, last), 2)
+        while (made := f"{stem} ({number}){dot}{extension}") in self.inside[node]:
+            number += 1
+        self.counts[node, last] = number + 1
+        return made
 
 
-_UNSAFE = re.compile(r"[\0-\x1f\x7f\\]")
+def _checked(name: str) -> str:
+    if (length := len(name.encode().rstrip(b"/"))) >= LONGEST:
+        raise Malformed(f"a name of {length:,} bytes is too long for an archive: {name[:60]!r}...")
+    return name
+
+
+_UNSAFE = re.compile(r"[\0-\x1f\x7f-\x9f]")
+_HALVES = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # of pairs; the others stand for bytes
 
 
 def clean(name: str) -> str:
     """A name as every reader takes it: UTF-8, relative, without "..", backslashes, controls or a drive.
 
-    Bytes that are not UTF-8 become U+FFFD; what is left with nothing is called "unnamed".
+    What is not UTF-8 becomes U+FFFD; what is left with nothing is called "unnamed".
     """
-    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace").replace("\\", "/")
+    text = _HALVES.sub("\ufffd", name).encode("utf-8", "surrogateescape").decode("utf-8", "replace").replace("\\", "/")
     parts = [_UNSAFE.sub("_", part) for part in text.split("/") if part not in ("", ".", "..")]
     if parts and re.fullmatch(r"[A-Za-z]:.*", parts[0]):
         parts[0] = parts[0].replace(":", "_", 1)

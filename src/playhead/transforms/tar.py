@@ -86,7 +86,10 @@ def _short(name: bytes) -> bytes:
     if len(name) <= 100 and name.isascii():
         return name
     plain = name.decode("utf-8").encode("ascii", "replace").replace(b"?", b"_")
-    return plain if len(plain) <= 100 else plain[-100:].lstrip(b"/")
+    if len(plain) <= 100:
+        return plain
+    last = plain.rstrip(b"/").rpartition(b"/")[2].replace(b":", b"_")
+    return last[-99:] + b"/" * plain.endswith(b"/")
 
 
 def _header(name: bytes, mode: int, size: int, mtime: int, kind: bytes) -> bytes:
