@@ -6,6 +6,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -230,6 +231,15 @@ def test_a_time_or_size_that_is_not_whole_never_reaches_the_plan(wrong: dict[str
         planning.add(replace(Member("a"), **wrong))  # type: ignore[arg-type]
     planning.add(Member("b", mtime=7))
     assert [(member.name, member.mtime) for member in planning.done()] == [("b", 7)]
+
+
+@pytest.mark.parametrize("column", ["place", "tag"])
+def test_a_text_that_is_half_a_surrogate_pair_leaves_no_half_member(column: str) -> None:
+    planning = Planning()
+    with suppress(Malformed):
+        planning.add(replace(Member("a"), **{column: json.loads('"\\ud800"')}))
+    planning.add(Member("b", 7))
+    assert [(member.name, member.size) for member in planning.done()][-1] == ("b", 7)
 
 
 def test_times_are_kept_within_what_can_be_written() -> None:

@@ -16,7 +16,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
+from urllib.parse import unquote_to_bytes, urlsplit
 
 from playhead.blob import Blob, Pieces
 from playhead.errors import Busy, Malformed, NotFound
@@ -29,6 +31,7 @@ from playhead.tree import Ask, Tree
 
 DAY = 24 * 3600.0  # seconds that a bundle stays after it was last used
 LATELY = 64  # bundles in memory
+TOUCHED = 60.0  # seconds for which a use is not noted again
 SAVED = 2.0  # seconds after which what was learned is on disk
 KINDS = {"tar": "application/x-tar", "zip": "application/zip"}
 
@@ -55,6 +58,8 @@ class Bundle:
     kind: str
     archive: Archive
     blob: Blob
+    keys: set[tuple[str, ...]] = field(default_factory=set)  # how it was asked for
+    touched: float = 0.0
     saving: asyncio.TimerHandle | None = None
     background: set["asyncio.Future[None]"] = field(default_factory=set)
 
@@ -67,6 +72,7 @@ class Bundles:
         self.lately: OrderedDict[str, Bundle] = OrderedDict()
         self.asked: dict[tuple[str, ...], asyncio.Task[Bundle]] = {}  # folders that are being planned, or were lately
         self.sending: Counter[str] = Counter()
+        self.finding: dict[str, asyncio.Task[Bundle | None]] = {}
         self.swept = 0.0
 
     # ── making ──
@@ -85,21 +91,27 @@ class Bundles:
             task = self.asked[key] = asyncio.ensure_future(make())
             while len(self.asked) > LATELY:
                 del self.asked[next(iter(self.asked))]
-        return await asyncio.shield(task)
+        bundle = await asyncio.shield(task)
+        bundle.keys.add(key)
+        return bundle
 
     async def made(self, planning: Planning, kind: str, *, ready: bool = False) -> Bundle:
         """The bundle of a plan, kept from now on; `ready`: with all CRCs known first, which may take long."""
         if not len(planning.plan):
             raise NotFound("there is nothing to bundle")
         plan = planning.done()
+        if await asyncio.to_thread(plan.doubtful):
+            plan.salt = token_hex(8)
         if ready and kind == "zip":
             first = await asyncio.to_thread(self._bundle, plan, kind)
             plan.crcs[:] = type(plan.crcs)("q", await first.archive.all_crcs())
         bundle = await asyncio.to_thread(self._bundle, plan, kind)
-        if bundle.id in self.lately:
-            return self._used(bundle.id)
+        if (there := await self._known(bundle.id)) is not None:
+            return there
         await asyncio.to_thread(self._keep, bundle)
-        self.lately[bundle.id] = bundle
+        if plan.pins:
+            self._soon(bundle)  # they were learned while its CRCs were
+        self.lately.setdefault(bundle.id, bundle)
         return self._used(bundle.id)
 
     def _bundle(self, plan: Plan, kind: str, crcs: dict[int, int] | None = None) -> Bundle:
@@ -123,20 +135,39 @@ class Bundles:
 
     async def find(self, name: str) -> Bundle:
         """A bundle by its id. Raises NotFound."""
-        if name in self.lately:
-            return self._used(name)
-        if re.fullmatch(r"[0-9a-f]{32}", name) and self.folder:
-            found = await asyncio.to_thread(self._read, name)
+        found = await self._known(name)
+        if found is None:
+            raise NotFound("there is no such bundle, or it was not used for a day; make it anew")
+        return found
+
+    async def _known(self, name: str) -> Bundle | None:
+        """A bundle in memory, or from disk: read once for all who ask."""
+        if name not in self.lately and self.folder is not None and re.fullmatch(r"[0-9a-f]{32}", name):
+            if name not in self.finding:
+                self.finding[name] = asyncio.ensure_future(asyncio.to_thread(self._read, name))
+                self.finding[name].add_done_callback(lambda _: self.finding.pop(name, None))
+            found = await asyncio.shield(self.finding[name])
             if found is not None:
-                self.lately[name] = found
-                return self._used(name)
-        raise NotFound("there is no such bundle, or it was not used for a day; make it anew")
+                self.lately.setdefault(name, found)
+        if name not in self.lately:
+            return None
+        bundle, now = self._used(name), time.time()
+        if self.folder is not None and now - bundle.touched > TOUCHED:
+            bundle.touched = now
+            await asyncio.to_thread(_touch, self._path(name, bundle.kind))
+        return bundle
 
     def _used(self, name: str) -> Bundle:
         self.lately.move_to_end(name)
         while len(self.lately) > LATELY:
             self.lately.popitem(last=False)
         return self.lately[name]
+
+    def _behind(self, bundle: Bundle, work: Callable[..., None], *what: Any) -> None:
+        """Do it in a thread, and wait for nobody."""
+        task = asyncio.ensure_future(asyncio.to_thread(work, *what))
+        bundle.background.add(task)
+        task.add_done_callback(bundle.background.discard)
 
     # ── on disk ──
 
@@ -159,12 +190,11 @@ class Bundles:
             path = self._path(name, kind)
             try:
                 plan = Plan.unpacked(path.read_bytes())
-                os.utime(path)
             except (OSError, ValueError):
                 continue
-            learned = _learned(path.with_suffix(".learned"))
-            plan.pins.update({int(number): tag for number, tag in learned.get("pins", {}).items()})
-            bundle = self._bundle(plan, kind, {int(number): crc for number, crc in learned.get("crcs", {}).items()})
+            crcs, pins = _learned(path.with_suffix(".learned"))
+            plan.pins.update(pins)
+            bundle = self._bundle(plan, kind, crcs)
             return bundle if bundle.id == name else None
         return None
 
@@ -174,9 +204,15 @@ class Bundles:
         if self.folder is None or now - self.swept < 3600:
             return
         self.swept = now
-        for path in self.folder.iterdir():
+        used: dict[str, float] = {}
+        for path in (paths := list(self.folder.iterdir())):
             with suppress(OSError):
-                if now - path.stat().st_mtime > DAY and path.with_suffix("").name not in self.lately:
+                name = path.name.partition(".")[0]
+                used[name] = max(used.get(name, 0.0), path.lstat().st_mtime)
+        for path in paths:
+            with suppress(OSError):
+                name = path.name.partition(".")[0]
+                if now - used.get(name, now) > DAY and name not in self.lately:
                     path.unlink()
 
     def _soon(self, bundle: Bundle) -> None:
@@ -188,9 +224,7 @@ class Bundles:
         bundle.saving = None
         crcs, pins = dict(bundle.archive.crcs.values), dict(bundle.archive.plan.pins)
         path = self._path(bundle.id, bundle.kind).with_suffix(".learned")
-        task = asyncio.ensure_future(asyncio.to_thread(_noted, path, crcs, pins))
-        bundle.background.add(task)
-        task.add_done_callback(bundle.background.discard)
+        self._behind(bundle, _noted, path, crcs, pins)
 
 
 class _Pins(dict[int, str]):
@@ -230,7 +264,7 @@ class _Limited(Blob):
 
 
 def _written(path: Path, data: bytes) -> None:
-    new = path.with_name(f"{path.name}.{os.getpid()}.new")
+    new = path.with_name(f"{path.name}.{token_hex(4)}.new")
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         file.write(data)
     new.replace(path)
@@ -241,12 +275,24 @@ def _noted(path: Path, crcs: dict[int, int], pins: dict[int, str]) -> None:
         _written(path, json.dumps({"crcs": crcs, "pins": pins}).encode())
 
 
-def _learned(path: Path) -> dict[str, Any]:
+def _learned(path: Path) -> tuple[dict[int, int], dict[int, str]]:
+    """The CRCs and the pins that were noted; what is not one is left out."""
     try:
         found = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+        crcs, pins = dict(found["crcs"]), dict(found.get("pins", {}))
+    except (OSError, ValueError, RecursionError, TypeError, KeyError, AttributeError):
+        return {}, {}
+    numbers = {key: int(key) for key in {*crcs, *pins} if isinstance(key, str) and re.fullmatch(r"[0-9]{1,9}", key)}
+    return (
+        {numbers[key]: crc for key, crc in crcs.items() if key in numbers and type(crc) is int and 0 <= crc < 1 << 32},
+        {numbers[key]: tag for key, tag in pins.items() if key in numbers and isinstance(tag, str) and tag},
+    )
+
+
+def _touch(path: Path) -> None:
+    for each in (path, path.with_suffix(".learned")):
+        with suppress(OSError):
+            os.utime(each)
 
 
 # ── lists ──
@@ -261,14 +307,15 @@ def described(data: bytes, kind: str, place: Callable[[str], str]) -> tuple[list
         text = data.decode("utf-8")
     except UnicodeDecodeError:
         raise Malformed("the list is not UTF-8") from None
-    if kind.partition(";")[0].strip() == "application/json":
+    if kind.partition(";")[0].strip().lower() == "application/json":
         return _from_json(text, place)
-    return [_from_line(line, place) for line in text.splitlines() if line.strip()], {}
+    return [_from_line(line, place) for line in text.replace("\r\n", "\n").split("\n") if line.strip(" \t")], {}
 
 
 def _from_json(text: str, place: Callable[[str], str]) -> tuple[list[Member], dict[str, Any]]:
     try:
-        asked = json.loads(text)
+        asked = json.loads(text, parse_constant=_no_number)
+        json.dumps(asked, ensure_ascii=False).encode("utf-8", "surrogateescape")  # bytes, but no halves
     except (ValueError, RecursionError):
         raise Malformed("the list is not JSON") from None
     if not isinstance(asked, dict) or not isinstance(asked.get("members"), list):
@@ -280,7 +327,8 @@ def _from_item(item: Any, number: int, place: Callable[[str], str]) -> Member:
     source = item.get("source", item.get("url")) if isinstance(item, dict) else None
     if not isinstance(source, str):
         raise Malformed(f"member {number}: a source or a url is wanted")
-    name, size, mtime = item.get("name", source.rpartition("/")[2]), item.get("size", -1), item.get("mtime", 0)
+    where = place(source)
+    name, size, mtime = item.get("name", _last(where)), item.get("size", -1), item.get("mtime", 0)
     if not isinstance(name, str) or type(size) is not int or not isinstance(mtime, int | float) or size < -1:
         raise Malformed(f"member {number}: its name, size or mtime is not one")
     tag = item.get("etag") or ""
@@ -288,7 +336,7 @@ def _from_item(item: Any, number: int, place: Callable[[str], str]) -> Member:
         raise Malformed(f"member {number}: an etag is one that /files gave; for a URL it cannot be checked")
     tag = WIRE + tag.strip('"') if tag else ""
     when = int(min(max(mtime, 0), 1 << 40))
-    return Member(name, size, mtime=when, tag=tag, crc=_crc(item.get("crc32"), number), place=place(source))
+    return Member(name, size, mtime=when, tag=tag, crc=_crc(item.get("crc32"), number), place=where)
 
 
 def _crc(value: Any, number: int) -> int | None:
@@ -303,12 +351,23 @@ def _crc(value: Any, number: int) -> int | None:
 
 def _from_line(line: str, place: Callable[[str], str]) -> Member:
     """mod_zip's line: CRC-32 or "-", size, location, name."""
-    parts = line.split(None, 3)
+    parts = re.split(r"[ \t]+", line.strip(" \t"), maxsplit=3)
     if len(parts) < 3 or not parts[1].isascii() or not parts[1].isdigit():
         raise Malformed(f"{line[:80]!r} is not a line of a list: CRC-32 SIZE LOCATION NAME")
     crc, size, location = parts[:3]
-    name = parts[3] if len(parts) > 3 else location.rpartition("/")[2]
-    return Member(name, int(size), crc=_crc(crc, 0), place=place(location))
+    where = place(location)
+    return Member(parts[3] if len(parts) > 3 else _last(where), int(size[:30]), crc=_crc(crc, 0), place=where)
+
+
+def _last(place: str) -> str:
+    """The name of what is at a place."""
+    if "://" in place:
+        return unquote_to_bytes(urlsplit(place).path.rpartition("/")[2]).decode("utf-8", "replace")
+    return place.partition(":")[2].rpartition("/")[2]
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no number")
 
 
 def file_name(name: Any, kind: str) -> str:

@@ -7,6 +7,7 @@ one that the configuration allows.
 
 import asyncio
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -52,7 +53,8 @@ class Packing:
 
     def _allowed(self, url: str) -> str:
         path = unquote_to_bytes(url.partition("://")[2].partition("?")[0].partition("/")[2])
-        if not any(url.startswith(prefix) for prefix in self.urls) or b".." in path.split(b"/"):
+        odd = re.search(r"[^!-~\x80-\U0010ffff]|[#\\]", url)  # what parsers of URLs drop, or read otherwise
+        if odd or not any(url.startswith(prefix) for prefix in self.urls) or b".." in path.split(b"/"):
             raise Denied("a bundle may not name this URL; see `urls` in [bundles] of the configuration")
         return url
 
@@ -83,7 +85,7 @@ class Packing:
             segments(each)
         title = paths[0].rpartition("/")[2] if len(paths) == 1 else path.rpartition("/")[2]
         key = (kind, str(ready), name, *paths)
-        found = self._known(request)
+        found = self._known(request, key)
         if found is None:
             fresh = "range" not in request.headers
             found = await self.bundles.once(key, lambda: self._planned(name, paths, kind, ready), fresh=fresh)
@@ -95,11 +97,11 @@ class Packing:
             await collecting.add(self.trees[name], path, lambda path: f"{name}:{path}")
         return await self.bundles.made(collecting.planning, kind, ready=ready)
 
-    def _known(self, request: Request) -> Bundle | None:
+    def _known(self, request: Request, key: tuple[str, ...]) -> Bundle | None:
         """The bundle whose tag a condition names, so that a resumed transfer goes on with the same."""
         wanted = request.headers.get("if-range", request.headers.get("if-match", "")).strip()
         for bundle in self.bundles.lately.values():
-            if wanted == f'"{wire_tag(bundle.blob.tag or "")}"':
+            if key in bundle.keys and wanted == f'"{wire_tag(bundle.blob.tag or "")}"':
                 return bundle
         return None
 
@@ -117,7 +119,7 @@ class Packing:
             "etag": f'"{wire_tag(bundle.blob.tag or "")}"',
             "expires": f"{datetime.now(UTC) + timedelta(seconds=DAY):%Y-%m-%dT%H:%M:%SZ}",
         }
-        answer = respond(replace(request, method="GET"), literal(json.dumps(data).encode(), None), _JSON)
+        answer = respond(Request("GET", {}), literal(json.dumps(data).encode(), None), _JSON)
         return replace(answer, status=201, headers=[*answer.headers, ("Location", data["url"])])
 
     async def _sized(self, members: list[Member]) -> list[Member]:
@@ -160,6 +162,6 @@ _JSON = About(type="application/json", cache=ERRORS)
 
 
 def _kind(text: Any) -> str:
-    if text not in KINDS:
+    if not isinstance(text, str) or text not in KINDS:
         raise Malformed(f"{text!r} is no kind of archive; tar and zip are")
     return str(text)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from playhead.blob import Blob, Pieces, literal
 from playhead.errors import Damaged, Malformed
@@ -27,7 +27,8 @@ def packed(members: Iterable[tuple[str, Thing] | tuple[str, Thing, float]], kind
     async def opener(number: int, ask: Ask) -> Blob:
         return blobs[number]
 
-    return (tar if kind == "tar" else zip)(planning.done(), opener)
+    archive = (tar if kind == "tar" else zip)(planning.done(), opener)
+    return archive if all(blob.tag for blob in blobs) else replace(archive, tag=None)
 
 
 def _blob(thing: Thing) -> Blob:

@@ -109,15 +109,16 @@ class Archive(Blob):
     async def _parts(self, start: int, stop: int) -> Pieces:
         begins, count = self.layout.begins, len(self.plan)
         number = min(max(0, bisect_right(begins, start) - 1), count)
-        ahead = _Ahead(self, number, start, stop)
+        ahead, begun = _Ahead(self, number, start, stop), False
         try:
             while number < count and begins[number] < stop:
                 if (run := self.run(number, start, stop)) and (made := await ahead.gathered(run)) is not None:
+                    begun, number = True, run.stop
                     yield made
-                    number = run.stop
                     continue
-                async with aclosing(self._member(number, start, stop, ahead)) as member:
+                async with aclosing(self._member(number, start, stop, ahead, begun=begun)) as member:
                     async for piece in member:
+                        begun = True
                         yield piece
                 number += 1
         finally:
@@ -165,17 +166,24 @@ class Archive(Blob):
             if not self.plan.tags[number] and tag:
                 self._pin(number, tag)
 
-    async def _member(self, number: int, start: int, stop: int, ahead: "_Ahead") -> Pieces:
+    async def _member(self, number: int, start: int, stop: int, ahead: "_Ahead", *, begun: bool) -> Pieces:
         head, size = self.layout.head(number), self.plan.sizes[number]
         at = self.layout.begins[number]
-        if start < at + len(head):
-            yield head[max(0, start - at) : stop - at]
+        before = head[max(0, start - at) : stop - at] if start < at + len(head) else b""
         at += len(head)
         a, b = max(0, start - at), min(size, stop - at)
         if a < b:
             async with aclosing(self._data(number, a, b, ahead)) as data:
+                if begun and before:
+                    yield before  # so that no reader takes what ends here for a whole archive
+                first = await anext(data)
+                if before and not begun:
+                    yield before  # a first member that cannot be had is an error without any byte
+                yield first
                 async for piece in data:
                     yield piece
+        elif before:
+            yield before
         at += size
         if stop > at:
             wants = self.layout.wants(number)
@@ -293,7 +301,7 @@ class _Ahead:
     def _fill(self) -> None:
         """Begin as many as there is room for."""
         layout, plan = self.archive.layout, self.archive.plan
-        while self.next < len(plan) and len(self.tasks) < MANY and (self.held < BUDGET or not self.tasks):
+        while self.next < len(plan) and len(self.tasks) < MANY - 1 and (self.held < BUDGET or not self.tasks):
             number, begin = self.next, layout.begins[self.next]
             if begin >= self.stop:
                 return
@@ -443,7 +451,9 @@ async def _joined(parts: Pieces) -> Pieces:
             if isinstance(part, FileSpan) or len(part) >= TOGETHER:
                 yield part
     finally:
-        if coming is not None and not coming.done():
+        if coming is not None:
             coming.cancel()
             await asyncio.wait([coming])
+            if not coming.cancelled():
+                coming.exception()  # nobody waits for it any more
         await parts.aclose()

@@ -76,6 +76,7 @@ class Plan:
     kinds: bytearray = field(default_factory=bytearray)
     crcs: "array[int]" = field(default_factory=lambda: array("q"))  # UNKNOWN: nobody supplied it
     pins: dict[int, str] = field(default_factory=dict)
+    salt: str = ""  # what tells apart plans that may be of other bytes though they say the same
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -99,7 +100,7 @@ class Plan:
     def tag(self, layout: str) -> str:
         """The identity of an archive of this plan, in a layout: equal tags, equal bytes."""
         digest = blake2b(digest_size=16)
-        digest.update(f"{_VERSION} {layout} {len(self)}".encode())
+        digest.update(f"{_VERSION} {layout} {len(self)} {self.salt}".encode())
         for column in self._columns():
             digest.update(len(column).to_bytes(8, "little"))
             digest.update(column)
@@ -116,8 +117,20 @@ class Plan:
     def packed(self) -> bytes:
         """The plan as bytes."""
         columns = self._columns()
-        head = json.dumps({"version": _VERSION, "lengths": [len(column) for column in columns]}).encode()
+        head = json.dumps(
+            {"version": _VERSION, "salt": self.salt, "lengths": [len(column) for column in columns]}
+        ).encode()
         return zlib.compress(len(head).to_bytes(4, "little") + head + b"".join(columns), 1)
+
+    def doubtful(self) -> bool:
+        """Is there a member of which neither a tag nor a time tells which version it is?"""
+        ends, kinds, times = self.tags.ends, self.kinds, self.mtimes
+        before = 0
+        for at, end in enumerate(ends):
+            if end == before and not times[at] and kinds[at] == FILE and self.sizes[at]:
+                return True
+            before = end
+        return False
 
     @classmethod
     def unpacked(cls, data: bytes) -> "Plan":
@@ -126,7 +139,7 @@ class Plan:
             raw = memoryview(zlib.decompress(data))
             begin = 4 + int.from_bytes(raw[:4], "little")
             head = json.loads(bytes(raw[4:begin]))
-            if head["version"] != _VERSION:
+            if head["version"] != _VERSION or not isinstance(head["salt"], str):
                 raise ValueError("another version")
             columns = []
             for length in head["lengths"]:
@@ -138,7 +151,7 @@ class Plan:
             whole = {len(column) for column in (*ends, sizes, mtimes, modes, crcs, columns[3])} == {len(sizes)}
             if not whole or begin != len(raw) or any(map(_disordered, columns[:3], ends)) or min(sizes, default=0) < 0:
                 raise ValueError("columns that do not fit")
-            return cls(names, places, tags, sizes, mtimes, modes, bytearray(columns[3]), crcs)
+            return cls(names, places, tags, sizes, mtimes, modes, bytearray(columns[3]), crcs, salt=head["salt"])
         except (zlib.error, KeyError, IndexError, TypeError) as error:
             raise ValueError("not a plan") from error
 
@@ -182,6 +195,8 @@ class Planning:
             raise Malformed(f"{name!r}: its size and time must be whole numbers")
         if not 0 <= member.size < MOST or self.bytes + member.size >= MOST:
             raise Malformed(f"{name!r}: {member.size} is not a size that an archive can hold")
+        if _HALVES.search(member.place) or _HALVES.search(member.tag):
+            raise Malformed(f"{name!r}: where it is, or its tag, is not a text")
         _checked(name)
         *folders, last = name.split("/")
         node = self._folder(folders)
