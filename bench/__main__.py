@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from bench import economy, ground, kept, local, meters, page, remote
+from bench import age, bundles, crypt, distant, economy, ground, kept, local, meters, page, remote
 from bench.figures import FAULTS, Report
 
 BUSY = 0.2
@@ -25,6 +25,15 @@ BENCHMARKS: Mapping[str, Callable[[ground.Ground], Report]] = {
     "kept-fill": kept.kept_fill,
     "kept-economy": economy.kept_economy,
     "kept-listeners": economy.kept_listeners,
+    "crypt-get": crypt.crypt_get,
+    "crypt-ranges": crypt.crypt_ranges,
+    "crypt-seeks": crypt.crypt_seeks,
+    "age-decrypt": age.age_decrypt,
+    "pack-large": bundles.pack_large,
+    "pack-small": bundles.pack_small,
+    "pack-remote": distant.pack_remote,
+    "pack-range": distant.pack_range,
+    "pack-memory": bundles.pack_memory,
 }
 
 

@@ -36,6 +36,10 @@ class Amount:
     listeners: tuple[int, ...]
     listener_rounds: int
     listen_seconds: float
+    packed: int  # size of each large file of an archive
+    small: int  # small files of an archive
+    members: int  # of the archive that memory is measured with
+    trickle_seconds: float  # for which somebody takes it slowly
 
 
 FULL = Amount(
@@ -53,6 +57,10 @@ FULL = Amount(
     listeners=(1000, 5000, 10000),
     listener_rounds=3,
     listen_seconds=30.0,
+    packed=100 * MIB,
+    small=10_000,
+    members=100_000,
+    trickle_seconds=20.0,
 )
 QUICK = Amount(
     rounds=3,
@@ -69,6 +77,10 @@ QUICK = Amount(
     listeners=(200, 1000),
     listener_rounds=1,
     listen_seconds=10.0,
+    packed=16 * MIB,
+    small=1_000,
+    members=10_000,
+    trickle_seconds=5.0,
 )
 
 

@@ -65,24 +65,34 @@ def curl(server: Server, size: int, file: str = FILE) -> float:
     return size / GIB / float(seconds)
 
 
-def copying_sink(server: Server, size: int) -> float:
+def copying_sink(server: Server, size: int, file: str = FILE) -> float:
     """GiB/s of the whole file into one buffer of 1 MiB, as a program reads that does something with the bytes."""
-    where = urlsplit(server.url(FILE))
-    buffer, got, began = memoryview(bytearray(MIB)), 0, time.perf_counter()
+    return size / GIB / into_sink(server, size, file)[1]
+
+
+def into_sink(server: Server, size: int, file: str) -> tuple[float, float]:
+    """Seconds until the first byte of the whole file, and until the last."""
+    where = urlsplit(server.url(file))
+    target = f"{where.path}?{where.query}" if where.query else where.path
+    buffer, first, began = memoryview(bytearray(MIB)), 0.0, time.perf_counter()
     with socket.create_connection((where.hostname, where.port), timeout=SPARE) as link:
-        link.sendall(f"GET {where.path} HTTP/1.1\r\nHost: {where.netloc}\r\nConnection: close\r\n\r\n".encode())
-        first = link.recv(64 << 10)
-        head, parted, body = first.partition(b"\r\n\r\n")
+        link.sendall(f"GET {target} HTTP/1.1\r\nHost: {where.netloc}\r\nConnection: close\r\n\r\n".encode())
+        start = link.recv(64 << 10)
+        head, parted, body = start.partition(b"\r\n\r\n")
         if not parted or b" 200 " not in head.split(b"\r\n")[0]:
             raise Broken(f"the sink was answered {head[:60]!r}")
         got = len(body)
+        if got:
+            first = time.perf_counter() - began
         while got < size and (count := link.recv_into(buffer)):
             got += count
-            if time.perf_counter() - began > size / SLOWEST + SPARE:
+            spent = time.perf_counter() - began
+            first = first or spent
+            if spent > size / SLOWEST + SPARE:
                 raise Broken(f"the sink had {got} of {size} bytes when its time was over")
     if got != size:
         raise Broken(f"the sink got {got} of {size} bytes")
-    return size / GIB / (time.perf_counter() - began)
+    return first, time.perf_counter() - began
 
 
 def ranges(server: Server, size: int, connections: int, seconds: int) -> Ranges:

@@ -31,6 +31,7 @@ RCLONE_SMALL = (*RCLONE_BEST, "--vfs-read-chunk-size", "64Ki")
 # Several connections to an origin that is slow on each.
 RCLONE_MANY = ("--vfs-read-chunk-streams", "16", "--vfs-read-chunk-size", "4M")
 KEPT_SIZE = "4GiB"
+PASSWORD, SALT = "correct horse battery", "staple"  # of what rclone encrypts
 
 
 class Missing(Exception):
@@ -159,8 +160,22 @@ def playhead_kept(source: str, scratch: Path, certificate: Certificate | None = 
     return playing(PLAYHEAD_KEPT, source, scratch, certificate, kept=True)
 
 
+def playhead_crypt(
+    source: str, scratch: Path, certificate: Certificate | None = None
+) -> AbstractContextManager[Server]:
+    """Playhead as a gateway to what rclone encrypted, that keeps nothing."""
+    return playing(PLAYHEAD_CRYPT, source, scratch, certificate, kept=False, crypt=True)
+
+
+def playhead_crypt_kept(
+    source: str, scratch: Path, certificate: Certificate | None = None
+) -> AbstractContextManager[Server]:
+    """The same, but it keeps what was read, encrypted as it came."""
+    return playing(PLAYHEAD_CRYPT_KEPT, source, scratch, certificate, kept=True, crypt=True)
+
+
 def playing(
-    name: str, source: str, scratch: Path, certificate: Certificate | None, kept: bool
+    name: str, source: str, scratch: Path, certificate: Certificate | None, kept: bool, crypt: bool = False
 ) -> AbstractContextManager[Server]:
     port = free_port()
     home, remote = scratch / f"playhead-{port}", "://" in source
@@ -173,13 +188,16 @@ def playing(
     extra["PLAYHEAD_CONFIG"] = str(home / "playhead.toml")
     extra["PYTHONPATH"] = os.pathsep.join(filter(None, (str(SOURCES), os.environ.get("PYTHONPATH"))))
     home.mkdir()
-    (home / "playhead.toml").write_text(gateway(source, home, kept) if remote else "")
+    (home / "playhead.toml").write_text(gateway(source, home, kept, crypt) if remote else "")
     return running(name, command, f"{scheme(certificate)}://127.0.0.1:{port}/files/music/", scratch, extra)
 
 
-def gateway(source: str, home: Path, kept: bool) -> str:
+def gateway(source: str, home: Path, kept: bool, crypt: bool) -> str:
     """The configuration of a remote tree, called as a SOURCE of the command line would be."""
     tree = f'[tree.music]\nuse = "web"\nurl = "{source}"\n'
+    if crypt:
+        tree = f'[tree.store]\nuse = "web"\nurl = "{source}"\nserve = false\n\n[tree.music]\nuse = "rclone-crypt"\n'
+        tree += f'over = "store"\npassword = "{PASSWORD}"\npassword2 = "{SALT}"\n'
     if not kept:
         return f"{tree}keep = false\n"
     return f'{tree}\n[reservoir]\nsize = "{KEPT_SIZE}"\nfolder = "{home / "kept"}"\n'
@@ -251,12 +269,21 @@ def slicing(source: str) -> str:
             proxy_busy_buffers_size 128k; proxy_read_timeout 300;"""
 
 
-def rclone(name: str, options: tuple[str, ...]) -> Start:
-    """rclone with these options, on a folder or, when the source is a URL, on its HTTP remote."""
+def crypted(remote: str) -> str:
+    """A crypt remote over another, or over a folder, as rclone is told of it."""
+    command = [program("rclone"), "--config", os.devnull, "obscure"]
+    hidden = [subprocess.run([*command, text], capture_output=True, check=True, text=True) for text in (PASSWORD, SALT)]
+    password, password2 = (done.stdout.strip() for done in hidden)
+    return f':crypt,remote="{remote}",password={password},password2={password2}:'
+
+
+def rclone(name: str, options: tuple[str, ...], crypt: bool = False) -> Start:
+    """rclone with these options, on a folder or, when the source is a URL, on its HTTP remote, or a crypt over that."""
 
     def start(source: str, scratch: Path, certificate: Certificate | None = None) -> AbstractContextManager[Server]:
         port = free_port()
         where = [":http:", "--http-url", source] if "://" in source else [source]
+        where = [crypted(f":http,url='{source}':")] if crypt else where
         tls = ["--cert", str(certificate.cert), "--key", str(certificate.key)] if certificate else []
         command = [program("rclone"), "serve", "http", *where, "--addr", f"127.0.0.1:{port}", "--config", os.devnull]
         return running(name, [*command, *tls, *options], f"{scheme(certificate)}://127.0.0.1:{port}/", scratch)
@@ -279,6 +306,9 @@ PLAYHEAD, NGINX = "playhead", "nginx"
 RCLONE, RCLONE_TUNED, RCLONE_CHUNKS = "rclone", "rclone, tuned", "rclone, small chunks"
 PLAYHEAD_KEPT, NGINX_SLICE = "playhead, keeping", "nginx slice"
 RCLONE_FULL, RCLONE_STREAMS = "rclone vfs full", "rclone vfs full, 16 streams"
+PLAYHEAD_CRYPT, PLAYHEAD_CRYPT_KEPT = "playhead crypt", "playhead crypt, keeping"
+RCLONE_CRYPT, RCLONE_CRYPT_TUNED = "rclone crypt", "rclone crypt, tuned"
+RCLONE_CRYPT_CHUNKS = "rclone crypt, small chunks"
 EVERY: Mapping[str, Start] = {
     PLAYHEAD: playhead,
     NGINX: nginx,
@@ -289,4 +319,9 @@ EVERY: Mapping[str, Start] = {
     NGINX_SLICE: nginx_slice,
     RCLONE_FULL: rclone_kept(RCLONE_FULL, RCLONE_BEST),
     RCLONE_STREAMS: rclone_kept(RCLONE_STREAMS, (*RCLONE_BEST, *RCLONE_MANY)),
+    PLAYHEAD_CRYPT: playhead_crypt,
+    PLAYHEAD_CRYPT_KEPT: playhead_crypt_kept,
+    RCLONE_CRYPT: rclone(RCLONE_CRYPT, (), crypt=True),
+    RCLONE_CRYPT_TUNED: rclone(RCLONE_CRYPT_TUNED, RCLONE_BEST, crypt=True),
+    RCLONE_CRYPT_CHUNKS: rclone(RCLONE_CRYPT_CHUNKS, RCLONE_SMALL, crypt=True),
 }

@@ -29,6 +29,10 @@ class Player(AbstractContextManager["Player"]):
 
     def ask(self, file: str, start: int, wanted: bytes) -> float:
         """Seconds from sending the request for this range until the first byte of its body; all of it is compared."""
+        return self.fetch(file, start, wanted)[0]
+
+    def fetch(self, file: str, start: int, wanted: bytes) -> tuple[float, float]:
+        """The same seconds, and those until the last byte."""
         request = head(self.server, file, f"Range: bytes={start}-{start + len(wanted) - 1}\r\n")
         began = time.perf_counter()
         self.link.sendall(request)
@@ -40,9 +44,10 @@ class Player(AbstractContextManager["Player"]):
             raise Broken(f"the range was answered {bytes(got[:40])!r}")
         while len(body) < len(wanted):
             body += self.more()
+        whole = time.perf_counter() - began
         if body != wanted:
             raise Broken(f"a wrong answer to the range at {start}")
-        return waited
+        return waited, whole
 
     def more(self) -> bytes:
         piece = self.link.recv(PIECE)

@@ -15,6 +15,7 @@ from bench.peers import Missing, Server
 
 Measure = Callable[[Server], Sample]
 Up = Sequence[tuple[Row, Server | None]]
+Measured = tuple[Row, Callable[[], Sample]]
 CURL, SINK = Column("curl, GiB/s"), Column("copying sink, GiB/s")
 CPU, BOTH = Column("server CPU s/GiB", ".3f"), Column("server and client CPU s/GiB", ".3f")
 RATE, MIDDLE, SLOWEST = Column("rps", ",.0f"), Column("p50, ms"), Column("p99, ms")
@@ -56,6 +57,15 @@ def in_turn(servers: Up, rounds: int, measure: Measure) -> list[Row]:
                 row.attempt(partial(measure, server), counts=turn >= 0)
         say(f"round {turn + 1} of {rounds}")
     return rows
+
+
+def alternating(measured: Sequence[Measured], rounds: int) -> list[Row]:
+    """The rows, each measured once in each round; the first round does not count."""
+    for turn in range(-1, rounds):
+        for row, measure in measured:
+            row.attempt(measure, counts=turn >= 0)
+        say(f"round {turn + 1} of {rounds}")
+    return [row for row, _ in measured]
 
 
 def whole_file(ground: Ground, sink: bool = True) -> Measure:

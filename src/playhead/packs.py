@@ -5,18 +5,19 @@ second run with the same SOURCEs goes on at the byte reached. When it is whole, 
 """
 
 import asyncio
+import errno
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import aclosing, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
 
 from playhead.assemble import Trees
 from playhead.blob import Blob, FileSpan
 from playhead.config import Config
-from playhead.errors import Changed, Malformed, NotFound
+from playhead.errors import Changed, Full, Malformed, NotFound
 from playhead.keeping import amount, bar
 from playhead.transforms.collect import Collecting, gathered
 from playhead.transforms.packed import Archive
@@ -25,6 +26,7 @@ from playhead.transforms.tar import tar
 from playhead.transforms.zip import zip
 from playhead.tree import Ask, Tree
 
+CHECKED = 256 << 10  # bytes at the end of what is there that are compared before more is written
 SYNCED = 64 << 20  # bytes after which what was written is on disk for certain
 WIDE = 32  # letters of the bar
 
@@ -72,11 +74,24 @@ def _archive(plan: Plan, found: Sequence[tuple[Tree, str]], kind: str) -> Archiv
     return (tar if kind == "tar" else zip)(plan, opener, gather)
 
 
+@contextmanager
+def _written(name: str) -> Iterator[None]:
+    """What fails while writing, as our errors."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        kind = Full if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else Malformed
+        raise kind(f"{name} cannot be written: {os.strerror(error.errno or 0).lower()}") from error
+
+
 async def _piped(archive: Archive) -> None:
     progress = _Progress(archive.size, 0)
     async with aclosing(archive.stream(0, archive.size)) as stream:
         async for piece in stream:
-            await asyncio.to_thread(_out, sys.stdout.fileno(), piece)
+            with _written("the output"):
+                await asyncio.to_thread(_out, sys.stdout.fileno(), piece)
             progress.tell(len(piece))
     progress.end()
 
@@ -85,7 +100,7 @@ def _out(fd: int, piece: bytes | memoryview | FileSpan) -> None:
     """Write all of a piece; a span of a file goes by sendfile where that can be."""
     if isinstance(piece, FileSpan):
         at = 0
-        with suppress(OSError, AttributeError):
+        with suppress(OSError, AttributeError):  # then it is read and written, which says what is wrong
             while at < piece.length:
                 count = os.sendfile(fd, piece.file.fileno(), piece.offset + at, piece.length - at)
                 if not count:
@@ -107,51 +122,75 @@ def _out(fd: int, piece: bytes | memoryview | FileSpan) -> None:
 async def _filed(
     found: Sequence[tuple[Tree, str]], sources: Sequence[str], kind: str, target: Path, *, replace: bool
 ) -> None:
+    if not target.name or target.is_dir() or not target.parent.is_dir():
+        raise Malformed(f"{str(target)!r} is not where a file can be")
     if target.exists() and not replace:
         raise Malformed(f"{target} is there already; give --replace, or another name")
     part, beside = target.with_name(f"{target.name}.part"), target.with_name(f"{target.name}.part.plan")
     label = blake2b("\0".join([kind, *sources]).encode("utf-8", "surrogateescape"), digest_size=16).digest()
-    kept = await asyncio.to_thread(_kept, beside, label)
+    kept, same = await asyncio.to_thread(_kept, beside, label)
     plan = kept or await _planned(found)
     archive = _archive(plan, found, kind)
     start = 0
     if kept is None:
-        await asyncio.to_thread(_begun, part, beside, label + plan.packed())
-    else:
-        start = min(archive.size, part.stat().st_size if part.exists() else 0)
+        with _written(str(part)):
+            await asyncio.to_thread(_begun, part, beside, label + _boot() + plan.packed())
+    elif part.exists():
+        start = min(archive.size, part.stat().st_size)
+        if not same:  # the machine went down: only what was synced is there for certain
+            start = start // SYNCED * SYNCED
     try:
-        await _appended(archive, part, start)
+        with _written(str(part)):
+            await _appended(archive, part, start)
+            os.replace(part, target)
+            beside.unlink(missing_ok=True)
     except Changed as failure:
-        failure.add_note(f"remove {beside} to begin anew with what is there now")
-        raise
-    os.replace(part, target)
-    beside.unlink(missing_ok=True)
+        raise Changed(f"{failure}; remove {beside} to begin anew with what is there now") from failure
 
 
-def _kept(beside: Path, label: bytes) -> Plan | None:
-    """The plan of an earlier run with the same SOURCEs."""
+def _boot() -> bytes:
+    """What tells one life of the machine from another, in 16 bytes."""
+    try:
+        text = Path("/proc/sys/kernel/random/boot_id").read_text("ascii")
+    except OSError:
+        text = ""
+    return blake2b(text.encode(), digest_size=16).digest() if text else os.urandom(16)
+
+
+def _kept(beside: Path, label: bytes) -> tuple[Plan | None, bool]:
+    """The plan of an earlier run with the same SOURCEs; has the machine run ever since?"""
     try:
         data = beside.read_bytes()
-        return Plan.unpacked(data[len(label) :]) if data.startswith(label) else None
+        begin = len(label) + 16
+        plan = Plan.unpacked(data[begin:]) if data.startswith(label) else None
+        return plan, data[len(label) : begin] == _boot()
     except (OSError, ValueError):
-        return None
+        return None, False
 
 
 def _begun(part: Path, beside: Path, data: bytes) -> None:
-    try:
-        part.write_bytes(b"")
-        new = beside.with_name(f"{beside.name}.new")
-        new.write_bytes(data)
-        new.replace(beside)
-    except OSError as error:
-        raise Malformed(f"{part} cannot be written: {os.strerror(error.errno or 0).lower()}") from error
+    part.write_bytes(b"")
+    new = beside.with_name(f"{beside.name}.new")
+    new.write_bytes(data)
+    new.replace(beside)
+
+
+async def _right(archive: Archive, fd: int, start: int) -> int:
+    """How far what is there ends as the archive does; what is not right at its end is written again."""
+    step = CHECKED
+    while start:
+        begin = max(0, start - step)
+        if await asyncio.to_thread(os.pread, fd, start - begin, begin) == await archive.read(begin, start):
+            return start
+        start, step = begin, min(2 * step, SYNCED)
+    return 0
 
 
 async def _appended(archive: Archive, part: Path, start: int) -> None:
     """Write the rest of an archive to what is there of it; the end of what a crash may have left is written again."""
     progress = _Progress(archive.size, start)
-    with part.open("r+b", buffering=0) as file:
-        start -= start % SYNCED and min(start, start % SYNCED)
+    with part.open("r+b" if part.exists() else "w+b", buffering=0) as file:
+        start = await _right(archive, file.fileno(), start)
         file.truncate(start)
         file.seek(start)
         progress.done, unsynced = start, 0

@@ -123,7 +123,8 @@ async def test_the_next_file_is_asked_for_before_its_turn() -> None:
     """System 3: a gap at each file, for strictly one followed the other."""
     async with remote() as found, aclosing(found.archive.stream(0, found.archive.size)) as stream:
         await anext(stream)
-        await settled(lambda: len(found.origin.requests) == 4)
+        before = len(found.origin.requests)
+        assert before > 1  # the next one's, for the first was in the first piece
 
 
 async def test_what_was_left_unfinished_is_no_archive() -> None:

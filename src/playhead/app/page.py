@@ -4,6 +4,7 @@ Every name is escaped here and nowhere else. The page holds no inline script or 
 served under URLs that hold a hash, so that a browser keeps it for ever and never mixes versions.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from functools import cache
@@ -102,7 +103,7 @@ def _row(url: str, entry: Entry, *, chosen: bool = False) -> str:
     href = escape(url)
     tools = "" if entry.folder else f'<a class="get" href="{href}?download" download title="Download">Download</a>'
     choose = ""
-    if chosen and entry.name.isprintable() and not any(0xDC80 <= ord(letter) <= 0xDCFF for letter in entry.name):
+    if chosen and not re.search(r"[\r\n\0\ud800-\udfff]", entry.name):  # what a form cannot send as it is
         name = escape(entry.name)
         choose = f'<input type="checkbox" form="pack" name="path" value="{name}" aria-label="Choose {name}">'
     return (

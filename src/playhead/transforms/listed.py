@@ -27,6 +27,7 @@ from playhead.transforms import ledger
 from playhead.transforms.ledger import File, Folder
 from playhead.tree import Ask, Entries, Entry, Tree, Why, segments
 
+UNSTEADY = 600.0  # seconds for which a file that changed while it was read is asked after more often
 FOLDERS = 2000  # in memory; the others are read again when they are wanted
 DELAY = 1.0  # seconds from a change to its writing
 QUIET = 1.0  # seconds for which an origin that failed is not asked for what is kept
@@ -88,6 +89,7 @@ class Listed(Tree):
         self.folders: OrderedDict[str, Folder] = OrderedDict()
         self.opened: WeakValueDictionary[tuple[str, str | None], Blob] = WeakValueDictionary()
         self.tasks: dict[tuple[str, str], asyncio.Task[Any]] = {}
+        self.unsteady: dict[str, float] = {}  # files that lately were not what was known -> when
         self.quiet = 0.0  # until when the origin is left alone
         self.warned: set[str] = set()
         self.dirty: set[str] = set()
@@ -218,7 +220,12 @@ class Listed(Tree):
         return blob  # nothing may wait from here on: its answer is for the stream that asked
 
     def _revalidate(self, path: str, file: File) -> None:
-        if not self.closed and not self._quiet() and not _young(file.checked, self.recheck):
+        lately = time.time() - self.unsteady.get(path, 0.0) < UNSTEADY
+        if (
+            not self.closed
+            and not self._quiet()
+            and not _young(file.checked, self.fresh / 5 if lately else self.recheck)
+        ):
             file.checked = time.time()
             self._task("find", path, partial(self._find, path))
 
@@ -306,6 +313,9 @@ class Listed(Tree):
 
     async def forget(self, known: _Known) -> None:
         """The origin must be asked again."""
+        self.unsteady[known.path] = time.time()
+        if len(self.unsteady) > FOLDERS:
+            del self.unsteady[next(iter(self.unsteady))]
         kept, name = await self._place(known.path)
         self.opened.pop((known.path, known.tag), None)
         if (file := kept.files.get(name)) and file.tag == known.tag:

@@ -53,6 +53,8 @@ class _Once(Blob):
     async def stream(self, start: int, stop: int) -> Pieces:
         if start != self.state["at"]:
             raise Malformed(f"what comes from an iterator is read once, in order: {start} is not {self.state['at']}")
+        if start == stop == self.size and not self.left and await self._more():
+            raise Damaged(f"an iterator gives more than the {self.size:,} bytes that were announced")
         while start < stop:
             piece = self.left.pop() if self.left else await self._next()
             if len(piece) > stop - start:

@@ -314,12 +314,13 @@ class _Ahead:
             a, b = max(0, self.start - base), min(plan.sizes[number], self.stop - base)
             if a >= b:
                 continue
-            cost = b - a if b - a <= SMALL else SMALL
+            cost = b - a if b - a <= SMALL else BUDGET  # of a long one the answer must not wait long
             self.held += cost
             self.tasks.append((number, cost, asyncio.create_task(self._begun(number, a, b))))
 
     async def _begun(self, number: int, start: int, stop: int) -> Blob:
-        blob = await self.archive.open(number, Ask(start, stop, Why.BULK))
+        last = None if stop == self.archive.plan.sizes[number] else stop
+        blob = await self.archive.open(number, Ask(start, last, Why.BULK))
         return await _ready(blob, start, stop) if stop - start <= SMALL else blob
 
     async def gathered(self, run: range) -> bytes | None:
