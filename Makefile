@@ -23,7 +23,7 @@ $(VENV)/ready: pyproject.toml constraints.txt scripts/setup
 
 test: $(VENV)/ready lint
 	@sh scripts/packages
-	$(BIN)/pytest -m "not torture"
+	$(BIN)/pytest -m "not torture" -n 2 --dist loadfile
 
 torture: $(VENV)/ready
 	@sh scripts/packages

@@ -363,6 +363,14 @@ async def test_head_has_the_headers_of_get(site: Site, target: str) -> None:
     assert int(got["content-length"]) == len(got.body)
 
 
+@pytest.mark.parametrize("told", ["size", "tag", ""], ids=["sizes only", "tags only", "names only"])
+async def test_head_has_the_headers_of_get_also_where_a_listing_tells_less(told: str) -> None:
+    site = sited(Shelf(FILES, told))
+    head = await ask(site, "/files/music/album/?pack=zip", method="HEAD")
+    got = await ask(site, "/files/music/album/?pack=zip")
+    assert (head.status, head.headers) == (got.status, got.headers)
+
+
 @pytest.mark.parametrize(("kind", "type_"), [("tar", "application/x-tar"), ("zip", "application/zip")])
 async def test_an_archive_is_a_download_with_its_type_and_name(site: Site, kind: str, type_: str) -> None:
     answer = await ask(site, f"/files/music/album/?pack={kind}")

@@ -455,8 +455,9 @@ def test_a_member_that_fails_at_any_byte_fails_the_transfer(
         path.unlink()
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("change", ["written to", "cut", "removed"])
+@pytest.mark.parametrize(
+    ("change", "kind"), [("written to", "tar"), ("cut", "zip"), ("cut", "tar"), ("removed", "zip")]
+)
 def test_a_file_of_this_machine_that_changes_on_its_way_fails_the_transfer(
     kind: str, change: str, tmp_path: Path
 ) -> None:
