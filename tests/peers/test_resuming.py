@@ -238,6 +238,9 @@ def fetched(client: Client, url: str, path: Path, size: int, seed: str, within: 
             continue
         if code and client.straight and path.stat().st_size == size:
             return kills  # it was killed between its last byte and its end, and there is nothing left to ask for
+        if code and b"No state file" in (home / "said").read_bytes():
+            path.unlink()  # axel was killed before it had noted anything: it can only begin anew
+            continue
         assert code == 0, f"{code}: {(home / 'said').read_text('utf-8', 'replace')[-2000:]}"
         return kills
 
