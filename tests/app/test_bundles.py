@@ -35,7 +35,7 @@ from playhead.origins.memory import MemoryTree
 from playhead.tree import Entries
 from tests.app.asgi_client import Answer, Exchange, ask
 from tests.app.test_site import refused
-from tests.pieces import cut
+from tests.cuts import cut
 
 FILES = {
     "album/1 first.ogg": random.Random(1).randbytes(400_001),
@@ -1146,6 +1146,14 @@ async def test_a_list_from_another_site_is_refused(shelf: Shelf, tmp_path: Path,
         refused(await post(site, body, **headers), 403)
     assert (os.listdir(tmp_path), shelf.opened) == ([], [])
     refused(await ask(site, "/files/music/?pack=zip", headers={"Origin": "https://evil.example"}), 403)
+
+
+async def test_a_list_from_another_site_is_refused_before_it_is_read(site: Site) -> None:
+    exchange = Post(site, "/bundles", b"- 5 music:x x\n" * 100_000, headers={"Origin": "https://evil.example"})
+    async with asyncio.timeout(10):
+        await exchange.run()
+    refused(exchange.answer(), 403)
+    assert len(exchange.parts) > 1000
 
 
 # ── an address stays what it is ──

@@ -10,8 +10,8 @@ from playhead import Ask, Damaged, Malformed, NotFound, Unavailable, literal
 from playhead.origins.local import LocalTree
 from playhead.origins.memory import MemoryTree
 from playhead.transforms.aescbc import CbcTree, decrypted, key_of, opened
+from tests.cuts import KINDS, LENT, Recording, cut, got
 from tests.laws import check_blob, check_tree, collected
-from tests.pieces import KINDS, LENT, Recording, cut, got
 
 KEY = key_of("0123456789abcdef0123456789ABCDEF")
 LONG = random.Random(1).randbytes((3 << 20) + 5).replace(b"\0", b"\1")

@@ -26,9 +26,9 @@ from playhead.transforms.age import AgeTree, aged, decrypted, encrypted, flowing
 from playhead.transforms.ageheader import Identity, Stanza, identities, passphrase, recipient
 from playhead.transforms.armor import armored, dearmored
 from playhead.transforms.sealed import PLAIN, SEALED, TAG
+from tests.cuts import KINDS, LENT, Recording, cut, got
 from tests.laws import check_blob, check_tree, collected, taken
 from tests.peers.servers import program
-from tests.pieces import KINDS, LENT, Recording, cut, got
 
 MIB = 1 << 20
 SIZES = [0, 1, 47, 48, 49, PLAIN - 1, PLAIN, PLAIN + 1, 2 * PLAIN, MIB - 1, MIB, MIB + 1]

@@ -19,8 +19,8 @@ from playhead.origins.local import LocalTree
 from playhead.transforms.plan import Member, Plan
 from playhead.transforms.tar import tar
 from tests.archives import GIB, KIB, MIB, TIMES, Bundle, Zeros, mixed, of_zeros, planned, random_items, written
+from tests.cuts import KINDS, LENT, cut
 from tests.laws import check_blob, collected, taken
-from tests.pieces import KINDS, LENT, cut
 from tests.unpackers import LIST_TAR, UNTAR, run
 
 

@@ -12,8 +12,8 @@ from playhead.origins.local import LocalTree
 from playhead.origins.memory import MemoryTree
 from playhead.transforms.union import CombinedTree, UnionTree, combined, union
 from playhead.tree import Entries
+from tests.cuts import Recording
 from tests.laws import check_tree, collected
-from tests.pieces import Recording
 
 ONE = {"a": b"one", "both": b"first", "folder/x": b"x1", "folder/both": b"first", "only one/y": b"y"}
 TWO = {"b": b"two", "both": b"second, longer", "folder/z": b"z2", "folder/both": b"second", "only two/w": b"w"}

@@ -21,8 +21,8 @@ from playhead.transforms.packed import Archive
 from playhead.transforms.plan import LONGEST, Member, Plan
 from playhead.transforms.zip import zip
 from tests.archives import GIB, TIMES, Bundle, crc_of_zeros, mixed, of_zeros, planned, random_items, written
+from tests.cuts import KINDS, LENT, cut
 from tests.laws import check_blob, collected, taken
-from tests.pieces import KINDS, LENT, cut
 from tests.unpackers import LIST_ZIP, UNZIP, run
 
 ZIPS = ("zip crc", "zip", "zip mixed")
