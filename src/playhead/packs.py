@@ -122,13 +122,16 @@ def _out(fd: int, piece: bytes | memoryview | FileSpan) -> None:
 async def _filed(
     found: Sequence[tuple[Tree, str]], sources: Sequence[str], kind: str, target: Path, *, replace: bool
 ) -> None:
-    if not target.name or target.is_dir() or not target.parent.is_dir():
+    odd = target.exists() and not target.is_file()  # a folder, a pipe, a device
+    if not target.name or odd or not target.parent.is_dir():
         raise Malformed(f"{str(target)!r} is not where a file can be")
     if target.exists() and not replace:
         raise Malformed(f"{target} is there already; give --replace, or another name")
     part, beside = target.with_name(f"{target.name}.part"), target.with_name(f"{target.name}.part.plan")
     label = blake2b("\0".join([kind, *sources]).encode("utf-8", "surrogateescape"), digest_size=16).digest()
     kept, same = await asyncio.to_thread(_kept, beside, label)
+    if not part.exists():
+        kept = None  # it outlived its archive
     plan = kept or await _planned(found)
     archive = _archive(plan, found, kind)
     start = 0
@@ -142,8 +145,8 @@ async def _filed(
     try:
         with _written(str(part)):
             await _appended(archive, part, start)
+            beside.unlink(missing_ok=True)  # first: else it could be taken for the beginning of another run
             os.replace(part, target)
-            beside.unlink(missing_ok=True)
     except Changed as failure:
         raise Changed(f"{failure}; remove {beside} to begin anew with what is there now") from failure
 

@@ -95,6 +95,12 @@ class Bundles:
         bundle.keys.add(key)
         return bundle
 
+    def salted(self, key: tuple[str, ...]) -> bool:
+        """Would the bundle that was last asked for so be another one if it were planned again?"""
+        task = self.asked.get(key)
+        done = task is not None and task.done() and not task.cancelled() and task.exception() is None
+        return done and task is not None and bool(task.result().archive.plan.salt)
+
     async def made(self, planning: Planning, kind: str, *, ready: bool = False) -> Bundle:
         """The bundle of a plan, kept from now on; `ready`: with all CRCs known first, which may take long."""
         if not len(planning.plan):

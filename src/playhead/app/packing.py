@@ -8,6 +8,7 @@ one that the configuration allows.
 import asyncio
 import json
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,7 @@ from playhead.transforms.packed import everyone
 from playhead.transforms.plan import Member
 from playhead.tree import Ask, Tree, Why, segments
 
+AFTER_HEAD = 60.0  # seconds in which a GET is given what a HEAD was told of
 OPENED = 32  # members whose sizes are asked for at a time
 
 Elsewhere = Callable[[str], tuple[Tree, str]]
@@ -39,6 +41,7 @@ class Packing:
     ) -> None:
         self.trees, self.prefix, self.urls, self.elsewhere = trees, prefix, tuple(urls), elsewhere
         self.bundles = Bundles(self.reach)
+        self.looked: dict[tuple[str, ...], float] = {}  # what HEAD was asked of, and when
 
     # ── what may be named ──
 
@@ -88,6 +91,10 @@ class Packing:
         found = self._known(request, key)
         if found is None:
             fresh = "range" not in request.headers
+            if request.method == "HEAD":
+                self.looked = {**self.looked, key: time.monotonic()} if len(self.looked) < 64 else {}
+            elif time.monotonic() - self.looked.pop(key, -AFTER_HEAD) < AFTER_HEAD and self.bundles.salted(key):
+                fresh = False  # it asks for what it was just told of
             found = await self.bundles.once(key, lambda: self._planned(name, paths, kind, ready), fresh=fresh)
         return self._answer(request, found, file_name(title or name, kind))
 

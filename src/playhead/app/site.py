@@ -19,7 +19,7 @@ import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -67,7 +67,9 @@ class Site:
 
     async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
         if scope.get("method") == "POST" and asgi.raw_path(scope) == f"{self.prefix}/bundles":
-            scope["playhead.body"] = await asgi.received(receive, LIST)
+            with suppress(Failure):  # who is refused is told so below, and nothing of theirs is read
+                self.gate.admit(asgi.request(scope).headers)
+                scope["playhead.body"] = await asgi.received(receive, LIST)
         if "playhead.cancels" in scope.get("extensions", ()):  # our server ends the task of who leaves
             await self._serve(scope, send)
         elif scope["type"] == "http":
