@@ -10,8 +10,11 @@ from zlib import crc32
 
 from playhead import Ask, Blob, Failure, Piece, Unavailable, literal
 from playhead.blob import Pieces
+from playhead.transforms.ahead import Gather
+from playhead.transforms.contents import Opener
 from playhead.transforms.crc import combined
-from playhead.transforms.packed import Archive, Crcs, Gather, Opener
+from playhead.transforms.learned import Learned
+from playhead.transforms.packed import Archive
 from playhead.transforms.plan import FOLDER, Member, Plan, Planning
 from playhead.transforms.tar import tar
 from playhead.transforms.zip import zip
@@ -46,8 +49,10 @@ class Bundle:
         self.opened.append(number)
         return literal(self.data[number])
 
-    def archive(self, opener: Opener | None = None, crcs: Crcs | None = None, gather: Gather | None = None) -> Archive:
-        return archived(self.layout, self.plan, opener or self.open, crcs, gather)
+    def archive(
+        self, opener: Opener | None = None, learned: Learned | None = None, gather: Gather | None = None
+    ) -> Archive:
+        return archived(self.layout, self.plan, opener or self.open, learned, gather)
 
     def files(self) -> dict[str, bytes]:
         kinds = self.plan.kinds
@@ -61,9 +66,9 @@ class Bundle:
 
 
 def archived(
-    layout: str, plan: Plan, opener: Opener, crcs: Crcs | None = None, gather: Gather | None = None
+    layout: str, plan: Plan, opener: Opener, learned: Learned | None = None, gather: Gather | None = None
 ) -> Archive:
-    return tar(plan, opener, gather) if layout == "tar" else zip(plan, opener, gather, crcs)
+    return (tar if layout == "tar" else zip)(plan, opener, gather, learned)
 
 
 def planned(*members: Member | str) -> Plan:

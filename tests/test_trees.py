@@ -583,3 +583,16 @@ async def test_trees_over_the_same_are_closed_with_each(tmp_path: Path, use: str
             await read_all(trees.named("plain"))
             await read_all(trees.named("clear"))
             trees.named("all")
+
+
+async def test_urls_of_a_bundle_share_the_connections_of_their_server_and_leave_nothing(tmp_path: Path) -> None:
+    async with Origin({"get": b"by query", "plain": b"by path"}) as origin:
+        known = Trees(read(tmp_path))
+        for number in range(20):
+            tree, path = known.elsewhere(f"{origin.url}get?file={number}")
+            assert await (await tree.open(path)).read() == b"by query"
+        tree, path = known.elsewhere(f"{origin.url}plain")
+        assert await (await tree.open(path)).read() == b"by path"
+        assert {asked.query for asked in origin.of("get")} == {f"file={number}" for number in range(20)}
+        assert origin.connections < 5 and len(known.origins) == len(known.urls) == 1
+        await tree.aclose()

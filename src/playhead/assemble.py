@@ -77,12 +77,21 @@ class Trees:
         return _on_this_machine(text)
 
     def elsewhere(self, url: str) -> tuple[Tree, str]:
-        """A URL that a bundle names: one tree for all of a server, so that its connections are shared."""
+        """A URL that a bundle names: one tree for all of a server, so that its connections are shared.
+
+        One with a query has a tree of its own over those connections, which nobody remembers, and keeps nothing.
+        """
         parts = urlsplit(url)
-        if parts.query or "@" in parts.netloc or parts.path in ("", "/"):
+        if "@" in parts.netloc or parts.path in ("", "/"):
             return self.source(url)
-        tree, _ = self.source(f"{parts.scheme}://{parts.netloc}/")
-        return tree, unquote_to_bytes(parts.path[1:]).decode("utf-8", "surrogateescape")
+        server = f"{parts.scheme}://{parts.netloc}/"
+        tree, _ = self.source(server)
+        if not parts.query:
+            return tree, unquote_to_bytes(parts.path[1:]).decode("utf-8", "surrogateescape")
+        from playhead.origins.web import WebTree
+
+        single = WebTree(url, client=self.origins[server][0].client)
+        return read(single, None), single.single or ""
 
     def _made(self, name: str, table: TreeConfig, keep: bool) -> Tree:
         if table.use == "local":

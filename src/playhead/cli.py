@@ -106,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except Failure as failure:
-        return _say(str(failure), failure.code)
+        return _say(failure.told, failure.code)
     except BrokenPipeError:
         with contextlib.suppress(OSError):  # nobody reads any more: nothing is to be flushed at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

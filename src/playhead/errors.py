@@ -24,6 +24,11 @@ class Failure(Exception):
         super().__init__(message)
         self.after = after
 
+    @property
+    def told(self) -> str:
+        """The text with what was added on its way up (`add_note`)."""
+        return "; ".join([str(self), *getattr(self, "__notes__", ())])
+
 
 class NotFound(Failure):
     """There is no such file, folder or tree."""

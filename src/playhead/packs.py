@@ -1,7 +1,8 @@
 """`playhead pack`: files and folders from anywhere as one tar or zip, into a pipe or a file.
 
-Into a file it can be taken up again: the plan lies beside what has come so far, `NAME.part` and `NAME.part.plan`, and a
-second run with the same SOURCEs goes on at the byte reached. When it is whole, it gets its name.
+Into a file it can be taken up again: beside what has come so far, `NAME.part`, lie the plan and what was learned of the
+members, `NAME.part.plan` and `NAME.part.learned`; a second run with the same SOURCEs goes on at the byte reached. When
+it is whole, it gets its name.
 """
 
 import asyncio
@@ -20,6 +21,7 @@ from playhead.config import Config
 from playhead.errors import Changed, Full, Malformed, NotFound
 from playhead.keeping import amount, bar
 from playhead.transforms.collect import Collecting, gathered
+from playhead.transforms.learned import Learned
 from playhead.transforms.packed import Archive
 from playhead.transforms.plan import Plan
 from playhead.transforms.tar import tar
@@ -39,7 +41,7 @@ async def run(sources: Sequence[str], config: Config, *, kind: str, output: str 
         if output is None or output == "-":
             if sys.stdout.isatty():
                 raise Malformed("an archive is not for a terminal: give -o FILE, or pipe it somewhere")
-            await _piped(_archive(await _planned(found), found, kind))
+            await _piped(_archive(await _planned(found), found, kind, Learned()))
         else:
             await _filed(found, sources, kind, Path(output), replace=replace)
         return 0
@@ -62,7 +64,7 @@ def _places(at: int) -> Callable[[str], str]:
     return lambda path: f"{at}:{path}"
 
 
-def _archive(plan: Plan, found: Sequence[tuple[Tree, str]], kind: str) -> Archive:
+def _archive(plan: Plan, found: Sequence[tuple[Tree, str]], kind: str, learned: Learned) -> Archive:
     async def opener(number: int, ask: Ask) -> Blob:
         at, _, path = plan.places[number].partition(":")
         return await found[int(at)][0].open(path, ask)
@@ -71,7 +73,7 @@ def _archive(plan: Plan, found: Sequence[tuple[Tree, str]], kind: str) -> Archiv
         places = [plan.places[number].partition(":") for number in numbers]
         return gathered([(found[int(at)][0], path) for at, _, path in places])
 
-    return (tar if kind == "tar" else zip)(plan, opener, gather)
+    return (tar if kind == "tar" else zip)(plan, opener, gather, learned)
 
 
 @contextmanager
@@ -128,17 +130,19 @@ async def _filed(
     if target.exists() and not replace:
         raise Malformed(f"{target} is there already; give --replace, or another name")
     part, beside = target.with_name(f"{target.name}.part"), target.with_name(f"{target.name}.part.plan")
+    learned = Learned(path=beside.with_suffix(".learned"), failed=_unwritable)
     label = blake2b("\0".join([kind, *sources]).encode("utf-8", "surrogateescape"), digest_size=16).digest()
     kept, same = await asyncio.to_thread(_kept, beside, label)
     if not part.exists():
         kept = None  # it outlived its archive
     plan = kept or await _planned(found)
-    archive = _archive(plan, found, kind)
+    archive = _archive(plan, found, kind, learned)
     start = 0
     if kept is None:
         with _written(str(part)):
-            await asyncio.to_thread(_begun, part, beside, label + _boot() + plan.packed())
-    elif part.exists():
+            await asyncio.to_thread(_begun, part, beside, learned, label + _boot() + plan.packed())
+    else:
+        await asyncio.to_thread(learned.restore)
         start = min(archive.size, part.stat().st_size)
         if not same:  # the machine went down: only what was synced is there for certain
             start = start // SYNCED * SYNCED
@@ -146,6 +150,7 @@ async def _filed(
         with _written(str(part)):
             await _appended(archive, part, start)
             beside.unlink(missing_ok=True)  # first: else it could be taken for the beginning of another run
+            _forget(learned)
             os.replace(part, target)
     except Changed as failure:
         raise Changed(f"{failure}; remove {beside} to begin anew with what is there now") from failure
@@ -171,7 +176,20 @@ def _kept(beside: Path, label: bytes) -> tuple[Plan | None, bool]:
         return None, False
 
 
-def _begun(part: Path, beside: Path, data: bytes) -> None:
+def _unwritable(error: OSError) -> None:
+    raise error
+
+
+def _forget(learned: Learned) -> None:
+    if learned.path is not None:
+        learned.path.unlink(missing_ok=True)
+        learned.path = None
+
+
+def _begun(part: Path, beside: Path, learned: Learned, data: bytes) -> None:
+    beside.unlink(missing_ok=True)
+    if learned.path is not None:
+        learned.path.unlink(missing_ok=True)
     part.write_bytes(b"")
     new = beside.with_name(f"{beside.name}.new")
     new.write_bytes(data)

@@ -14,8 +14,10 @@ import pytest
 from playhead import Ask, Blob, Changed, Failure, Unavailable, literal
 from playhead.blob import Pieces
 from playhead.respond import wire_tag
-from playhead.transforms import packed
-from playhead.transforms.packed import MANY, WIRE, Archive
+from playhead.transforms import ahead, packed
+from playhead.transforms.ahead import MANY
+from playhead.transforms.contents import WIRE
+from playhead.transforms.packed import Archive
 from playhead.transforms.plan import FOLDER, Member
 from playhead.tree import Why
 from tests.archives import KIB, LAYOUTS, Bundle, Item, Watched, got, mixed
@@ -167,14 +169,14 @@ async def test_members_are_opened_ahead_but_not_too_many(unbuffered: None) -> No
 
 
 async def test_members_are_read_ahead_but_not_too_much(unbuffered: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packed, "BUDGET", 1_000_000)
+    monkeypatch.setattr(ahead, "BUDGET", 1_000_000)
     members, archive = watched([(Member(f"{at}"), bytes(100_000)) for at in range(50)])
     passed = most = 0
     async for piece in archive.stream(0, archive.size):
         passed += len(piece)
         await idle()
         most = max(most, 100_000 * len(members.reads) - passed)
-    assert 500_000 < most <= 1_000_000 + packed.SMALL
+    assert 500_000 < most <= 1_000_000 + ahead.SMALL
 
 
 async def test_the_next_large_member_is_opened_ahead_but_not_read(unbuffered: None) -> None:
@@ -276,7 +278,7 @@ async def _one(number: int, ask: Ask) -> Blob:
 
 
 async def test_memory_holds_no_more_than_is_read_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packed, "BUDGET", 1 << 20)
+    monkeypatch.setattr(ahead, "BUDGET", 1 << 20)
     members, archive = watched([(Member(f"{at}"), bytes(10_000)) for at in range(3000)], "zip crc")
     members.bundle.data[:] = [bytes(10_000)] * 3000
     tracemalloc.start()
@@ -330,35 +332,35 @@ async def test_an_archive_is_never_misaligned_by_a_member_of_another_size() -> N
 
 async def test_a_tag_that_was_learned_is_demanded_later() -> None:
     members, archive = watched(ALL, tag="v1")
-    assert not archive.plan.pins
+    assert not archive.learned.pins
     begin, end = data_of(archive, 0), archive.layout.begins[1]
     await archive.read(begin, begin + 1)
-    assert archive.plan.pins == {0: "v1"}
+    assert archive.learned.pins == {0: "v1"}
     members.tag = "v2"
-    again = members.bundle.archive(members.open)
+    again = members.bundle.archive(members.open, archive.learned)
     for other in (archive, again):
         data, failure = await got(other.stream(begin + 1, end))
         assert isinstance(failure, Changed) and data == b""
-    assert archive.plan.pins == {0: "v1"}
+    assert archive.learned.pins == {0: "v1"}
     members.tag = "v1"
     assert await archive.read() == await right(ALL)
-    assert set(archive.plan.pins.values()) == {"v1"}
+    assert set(archive.learned.pins.values()) == {"v1"}
 
 
 async def test_what_has_no_tag_pins_none() -> None:
     members, archive = watched(SMALL, tag=None)
     whole = await right(SMALL)
     assert await archive.read() == whole
-    assert not archive.plan.pins
+    assert not archive.learned.pins
     members.tag = "v1"
     assert await archive.read() == whole
-    assert len(archive.plan.pins) == len(SMALL)
+    assert len(archive.learned.pins) == len(SMALL)
 
 
 async def test_a_tag_in_the_plan_needs_no_pin() -> None:
     _, archive = watched(tagged(SMALL, "v1"), tag="v1")
     await archive.read()
-    assert not archive.plan.pins
+    assert not archive.learned.pins
 
 
 async def test_a_tag_may_be_given_as_http_shows_it() -> None:
@@ -413,7 +415,7 @@ async def test_what_came_before_a_failure_is_not_withheld(items: list[Item]) -> 
 async def test_a_cut_at_every_interesting_byte_is_made_up_for(
     layout: str, unbuffered: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(packed, "SMALL", 0)
+    monkeypatch.setattr(ahead, "SMALL", 0)
     items = [(Member("a"), CHANCE.randbytes(513)), (Member("노"), b"1"), (Member("c"), CHANCE.randbytes(1024))]
     members, archive = watched(items, layout, 100)
     whole = await right(items, layout)
@@ -464,7 +466,7 @@ async def test_a_stream_that_is_short_or_long_is_an_error_and_misaligns_nothing(
     found, failure = await got(archive.stream(0, archive.size))
     assert isinstance(failure, Failure)
     assert found == (await right(items, layout))[: len(found)]
-    assert 2 not in archive.crcs.values
+    assert 2 not in archive.learned.crcs
 
 
 async def test_a_crc_is_never_learned_from_a_stream_that_was_short() -> None:
@@ -472,7 +474,7 @@ async def test_a_crc_is_never_learned_from_a_stream_that_was_short() -> None:
     members.instead[2] = _Lying(len(SMALL[2][1]), "v1", SMALL[2][1][:-1])
     _, failure = await got(archive.stream(archive.layout.begins[-1], archive.size))
     assert isinstance(failure, Failure)
-    assert 2 not in archive.crcs.values
+    assert 2 not in archive.learned.crcs
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -10,7 +10,9 @@ import pytest
 
 from playhead import Changed, Failure, Unavailable, literal
 from playhead.origins.local import LocalTree
-from playhead.transforms.packed import READERS, Archive, Crcs
+from playhead.transforms.contents import READERS
+from playhead.transforms.learned import Learned
+from playhead.transforms.packed import Archive
 from playhead.transforms.plan import Member
 from playhead.transforms.zip import _Zip
 from tests.archives import MIB, Bundle, Watched, got
@@ -25,8 +27,18 @@ RIGHT = {at: crc32(data) for at, (_, data) in enumerate(ITEMS) if data}
 def watched(*, known: bool = False, step: int = 5000) -> tuple[Watched, Archive, list[int]]:
     """Members, an archive of them, and the numbers whose CRCs it learned, in that order."""
     members, learned = Watched(Bundle(ITEMS, "zip"), step, known=known), list[int]()
-    crcs = Crcs(learned=lambda number, crc: learned.append(number))
-    return members, members.bundle.archive(members.open, crcs), learned
+    return members, members.bundle.archive(members.open, Learned(_Heard(learned))), learned
+
+
+class _Heard(dict[int, int]):
+    """CRCs; the numbers of those that are put in are written down."""
+
+    def __init__(self, numbers: list[int]) -> None:
+        self.numbers = numbers
+
+    def __setitem__(self, number: int, crc: int) -> None:
+        super().__setitem__(number, crc)
+        self.numbers.append(number)
 
 
 def directory(archive: Archive, number: int = 0) -> int:
@@ -51,7 +63,7 @@ async def whole() -> bytes:
 async def test_they_are_learned_while_a_stream_passes(step: int) -> None:
     members, archive, learned = watched(step=max(step, 100))
     assert await collected(archive.stream(0, directory(archive))) == (await whole())[: directory(archive)]
-    assert archive.crcs.values == RIGHT and learned == [0, 1, 3, 4, 5]
+    assert archive.learned.crcs == RIGHT and learned == [0, 1, 3, 4, 5]
     members.opened.clear()
     assert await archive.read(directory(archive)) == (await whole())[directory(archive) :]
     assert members.opened == [] and learned == [0, 1, 3, 4, 5]
@@ -71,7 +83,7 @@ async def test_they_are_learned_while_files_pass(tmp_path: Path) -> None:
     tree = LocalTree(tmp_path)
     archive = Bundle(items, "zip").archive(lambda number, ask: tree.open(f"{number}", ask))
     await collected(archive.stream(0, archive.layout.begins[-1]))
-    assert archive.crcs.values == RIGHT | {1: crc32(large)}
+    assert archive.learned.crcs == RIGHT | {1: crc32(large)}
     await tree.aclose()
 
 
@@ -82,15 +94,15 @@ async def test_a_range_that_is_not_the_whole_member_teaches_nothing() -> None:
     await archive.read(begin, tail(archive, 1) - 1)
     assert learned == []
     await archive.read(begin, tail(archive, 1))
-    assert (learned, archive.crcs.values) == ([1], {1: RIGHT[1]})
+    assert (learned, archive.learned.crcs) == ([1], {1: RIGHT[1]})
 
 
 async def test_a_stream_that_was_left_teaches_only_what_has_passed() -> None:
     _, archive, _ = watched()
     async with aclosing(archive.stream(0, archive.size)) as stream:
         await anext(stream)
-    assert set(archive.crcs.values) <= {0}
-    assert all(RIGHT[number] == crc for number, crc in archive.crcs.values.items())
+    assert set(archive.learned.crcs) <= {0}
+    assert all(RIGHT[number] == crc for number, crc in archive.learned.crcs.items())
 
 
 async def test_the_descriptor_of_a_member_that_passed_in_part_is_right() -> None:
@@ -104,9 +116,9 @@ async def test_what_was_learned_serves_every_archive_that_shares_it() -> None:
     members, archive, _ = watched()
     await collected(archive.stream(0, archive.size))
     members.opened.clear()
-    other = members.bundle.archive(members.open, archive.crcs)
+    other = members.bundle.archive(members.open, archive.learned)
     assert await other.read(directory(other)) == (await whole())[directory(other) :]
-    kept = members.bundle.archive(members.open, Crcs(dict(archive.crcs.values)))
+    kept = members.bundle.archive(members.open, Learned(dict(archive.learned.crcs)))
     assert await kept.read(directory(kept)) == (await whole())[directory(kept) :]
     assert members.opened == []
 
@@ -118,7 +130,7 @@ async def test_a_blob_that_knows_its_crc_is_not_read_for_it() -> None:
     members, archive, learned = watched(known=True)
     assert await archive.read(directory(archive)) == (await whole())[directory(archive) :]
     assert members.reads == [] and sorted(members.opened) == sorted(learned) == list(RIGHT)
-    assert archive.crcs.values == RIGHT
+    assert archive.learned.crcs == RIGHT
 
 
 async def test_a_blob_that_knows_its_crc_is_read_once_as_it_passes() -> None:
@@ -190,8 +202,8 @@ async def test_reading_goes_on_when_the_asker_leaves() -> None:
     with pytest.raises(asyncio.CancelledError):
         await asking
     members.gate.set()
-    await settled(lambda: not archive.crcs.reading)
-    assert learned == members.opened == [4] and archive.crcs.values == {4: RIGHT[4]}
+    await settled(lambda: not archive.contents.reading)
+    assert learned == members.opened == [4] and archive.learned.crcs == {4: RIGHT[4]}
     assert await archive.read(begin, begin + 20) == (await whole())[begin : begin + 20]
     assert members.opened == [4]
     assert asyncio.all_tasks() == {asyncio.current_task()}
@@ -218,7 +230,7 @@ async def test_a_failure_reaches_all_who_asked_and_is_not_remembered() -> None:
     asked = [archive.read(directory(archive, 1), directory(archive, 2)) for _ in range(5)]
     found = await asyncio.gather(*asked, return_exceptions=True)
     assert all(isinstance(failure, Unavailable) for failure in found)
-    assert not archive.crcs.reading and not archive.crcs.values and learned == []
+    assert not archive.contents.reading and not archive.learned.crcs and learned == []
     members.broken.clear()
     assert await archive.read() == await whole()
 
@@ -240,7 +252,11 @@ async def test_a_member_that_has_changed_gives_no_crc() -> None:
     assert isinstance(failure, Changed) and data == b""
     await archive.read(directory(archive, 4), directory(archive, 5))
     members.instead[4] = literal(ITEMS[4][1][::-1], "v2")
-    data, failure = await got(members.bundle.archive(members.open).stream(directory(archive, 4), archive.size))
+    data, failure = await got(
+        members.bundle.archive(members.open, Learned(pins=archive.learned.pins)).stream(
+            directory(archive, 4), archive.size
+        )
+    )
     assert isinstance(failure, Changed) and data == b""
     assert learned == [4]
 
@@ -253,7 +269,7 @@ async def test_a_failure_that_nobody_waits_for_any_more_is_no_complaint(caplog: 
     asking.cancel()
     members.broken[4] = 0
     members.gate.set()
-    await settled(lambda: not archive.crcs.reading)
+    await settled(lambda: not archive.contents.reading)
     del asking
     await asyncio.sleep(0)
     assert not caplog.records
@@ -266,13 +282,13 @@ async def test_all_are_read_a_few_at_a_time_and_given_in_order() -> None:
     items = [(Member(f"{at}"), CHANCE.randbytes(20_000)) for at in range(40)]
     members = Watched(Bundle([*items, (Member("f", folder=True), b"")], "zip"), 1000)
     archive = members.bundle.archive(members.open)
-    assert await archive.all_crcs() == [crc32(data) for _, data in items] + [0]
+    assert await archive.contents.all_crcs() == [crc32(data) for _, data in items] + [0]
     assert members.most == READERS and len(members.opened) == 40
 
 
 async def test_all_that_are_supplied_are_read_for_nothing() -> None:
     members = Watched(Bundle(ITEMS, "zip crc"))
-    assert await members.bundle.archive(members.open).all_crcs() == [crc32(data) for _, data in ITEMS]
+    assert await members.bundle.archive(members.open).contents.all_crcs() == [crc32(data) for _, data in ITEMS]
     assert members.opened == []
 
 
@@ -280,7 +296,7 @@ async def test_one_of_all_that_fails_is_a_failure() -> None:
     members, archive, _ = watched()
     members.broken[1] = 5
     with pytest.raises(Failure):
-        await archive.all_crcs()
-    await settled(lambda: not archive.crcs.reading)
+        await archive.contents.all_crcs()
+    await settled(lambda: not archive.contents.reading)
     members.broken.clear()
-    assert await archive.all_crcs() == [crc32(data) for _, data in ITEMS]
+    assert await archive.contents.all_crcs() == [crc32(data) for _, data in ITEMS]

@@ -9,7 +9,8 @@ from zlib import crc32
 import pytest
 
 from playhead import Ask, Blob, Changed, NotFound, Unavailable, literal
-from playhead.transforms.packed import TINY, TOGETHER, Archive
+from playhead.transforms.ahead import TINY
+from playhead.transforms.packed import TOGETHER, Archive
 from playhead.transforms.plan import Member
 from tests.archives import LAYOUTS, Bundle, Item, got, mixed
 from tests.laws import check_blob, collected
@@ -102,8 +103,8 @@ async def test_their_crcs_and_tags_are_learned() -> None:
     members = Gathering(SMALL, "zip")
     archive = members.archive()
     await collected(archive.stream(0, archive.layout.begins[-1]))
-    assert archive.crcs.values == {at: crc32(data) for at, (_, data) in enumerate(SMALL)}
-    assert archive.plan.pins == dict.fromkeys(range(len(SMALL)), "v1")
+    assert archive.learned.crcs == {at: crc32(data) for at, (_, data) in enumerate(SMALL)}
+    assert archive.learned.pins == dict.fromkeys(range(len(SMALL)), "v1")
     members.gathered.clear()
     assert await archive.read(archive.layout.begins[-1]) == (await right(SMALL, "zip"))[archive.layout.begins[-1] :]
     assert members.gathered == [] and members.opened == []
@@ -125,13 +126,13 @@ async def test_another_member_is_changed_and_nothing_of_it_is_given(
 ) -> None:
     members = Gathering(SMALL[:20], layout)
     archive = members.archive()
-    archive.plan.pins[5] = "v1"
+    archive.learned.pins[5] = "v1"
     members.instead[5] = other
     data, failure = await got(archive.stream(0, archive.size))
     assert isinstance(failure, Changed) and archive.plan.names[5] in str(failure)
     assert data == (await right(SMALL[:20], layout))[: len(data)]
     assert len(data) <= archive.layout.begins[5] + len(archive.layout.head(5))
-    assert 5 not in archive.crcs.values
+    assert 5 not in archive.learned.crcs
 
 
 @pytest.mark.parametrize("kind", [Unavailable, NotFound])

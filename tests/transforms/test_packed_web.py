@@ -89,7 +89,7 @@ async def test_no_fault_of_an_origin_makes_a_wrong_archive(layout: str, number: 
     """System 3: short and long files misaligned the archive, error pages and gzip were archived as the file."""
     async with remote(layout) as found:
         archive = found.archive
-        archive.plan.pins[number] = (await archive.opener(number, Ask(0, 0))).tag or ""
+        archive.learned.pins[number] = (await archive.contents.opener(number, Ask(0, 0))).tag or ""
         found.origin.always[f"{number}"] = FAULTS[fault]
         data, failure = await got(archive.stream(0, archive.size))
         assert isinstance(failure, Failure)

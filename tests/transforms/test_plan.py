@@ -328,13 +328,6 @@ def test_a_text_does_not_move_from_one_column_to_the_next() -> None:
     assert len({apart.tag(""), planned(Member("at", place="p")).tag(""), planned(Member("ap", tag="t")).tag("")}) == 3
 
 
-def test_what_is_learned_later_changes_no_tag() -> None:
-    plan = planned("a")
-    before = plan.tag("zip 1")
-    plan.pins[0] = "v1"
-    assert plan.tag("zip 1") == before
-
-
 # ── kept on disk ──
 
 _MEMBERS = st.lists(

@@ -1,8 +1,8 @@
 """Members -> archives that stay what they are for a day: /bundles/{id}/{name}.
 
-An id is the digest of the plan, so equal lists give equal addresses. The plan, and what was learned since (CRCs, and
-the versions of members that their listing did not tell), lie in memory for those used lately and in a folder for all:
-a restart, sixteen connections, or a file added to the folder meanwhile change nothing.
+An id is the digest of the plan, so equal lists give equal addresses; but where a member is known to be another than
+it was, the address is new. The plan, and what was learned since, lie in memory for those used lately and in a folder
+for all: a restart, sixteen connections, or a file added to the folder meanwhile change nothing.
 """
 
 import asyncio
@@ -19,11 +19,14 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
+from weakref import WeakValueDictionary
 
 from playhead.blob import Blob, Pieces
 from playhead.errors import Busy, Malformed, NotFound
 from playhead.transforms.collect import Collecting, gathered
-from playhead.transforms.packed import WIRE, Archive, Crcs
+from playhead.transforms.contents import WIRE
+from playhead.transforms.learned import Learned
+from playhead.transforms.packed import Archive
 from playhead.transforms.plan import Member, Plan, Planning, clean
 from playhead.transforms.tar import tar
 from playhead.transforms.zip import zip
@@ -32,7 +35,6 @@ from playhead.tree import Ask, Tree
 DAY = 24 * 3600.0  # seconds that a bundle stays after it was last used
 LATELY = 64  # bundles in memory
 TOUCHED = 60.0  # seconds for which a use is not noted again
-SAVED = 2.0  # seconds after which what was learned is on disk
 KINDS = {"tar": "application/x-tar", "zip": "application/zip"}
 
 log = logging.getLogger("playhead.bundles")
@@ -50,18 +52,15 @@ class Limits:
     at_once: int = 16
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, weakref_slot=True)
 class Bundle:
     """An archive that has an address."""
 
     id: str
     kind: str
     archive: Archive
-    blob: Blob
     keys: set[tuple[str, ...]] = field(default_factory=set)  # how it was asked for
     touched: float = 0.0
-    saving: asyncio.TimerHandle | None = None
-    background: set["asyncio.Future[None]"] = field(default_factory=set)
 
 
 class Bundles:
@@ -70,6 +69,7 @@ class Bundles:
     def __init__(self, reach: Reach, folder: Path | None = None, limits: Limits = Limits()) -> None:
         self.reach, self.folder, self.limits = reach, folder, limits
         self.lately: OrderedDict[str, Bundle] = OrderedDict()
+        self.alive: WeakValueDictionary[str, Bundle] = WeakValueDictionary()  # so that one id is one object
         self.asked: dict[tuple[str, ...], asyncio.Task[Bundle]] = {}  # folders that are being planned, or were lately
         self.sending: Counter[str] = Counter()
         self.finding: dict[str, asyncio.Task[Bundle | None]] = {}
@@ -108,19 +108,25 @@ class Bundles:
         plan = planning.done()
         if await asyncio.to_thread(plan.doubtful):
             plan.salt = token_hex(8)
+        pins: dict[int, str] = {}
         if ready and kind == "zip":
             first = await asyncio.to_thread(self._bundle, plan, kind)
-            plan.crcs[:] = type(plan.crcs)("q", await first.archive.all_crcs())
+            first.archive.learned.path = None
+            plan.crcs[:] = type(plan.crcs)("q", await first.archive.contents.all_crcs())
+            pins = first.archive.learned.pins
         bundle = await asyncio.to_thread(self._bundle, plan, kind)
         if (there := await self._known(bundle.id)) is not None:
-            return there
+            if not there.archive.learned.changed:
+                return there
+            plan.salt = token_hex(8)  # equal sizes and times, and yet other bytes
+            bundle = await asyncio.to_thread(self._bundle, plan, kind)
         await asyncio.to_thread(self._keep, bundle)
-        if plan.pins:
-            self._soon(bundle)  # they were learned while its CRCs were
-        self.lately.setdefault(bundle.id, bundle)
-        return self._used(bundle.id)
+        for number, tag in pins.items():
+            bundle.archive.learned.pin(number, tag)
+        await bundle.archive.learned.settled()
+        return self._remember(bundle)
 
-    def _bundle(self, plan: Plan, kind: str, crcs: dict[int, int] | None = None) -> Bundle:
+    def _bundle(self, plan: Plan, kind: str) -> Bundle:
         async def opener(number: int, ask: Ask) -> Blob:
             tree, path = self.reach(plan.places[number])
             return await tree.open(path, ask)
@@ -128,14 +134,18 @@ class Bundles:
         def gather(numbers: Sequence[int]) -> Sequence[tuple[bytes, str | None]] | None:
             return gathered([self.reach(plan.places[number]) for number in numbers])
 
-        known = Crcs(dict(crcs or {}))
-        archive = zip(plan, opener, gather, known) if kind == "zip" else tar(plan, opener, gather)
+        learned = Learned()
+        archive = (zip if kind == "zip" else tar)(plan, opener, gather, learned)
         assert archive.tag is not None
-        name = archive.tag.partition(":")[2]
-        bundle = Bundle(name, kind, archive, _Limited(archive.size, archive.tag, archive, name, self))
-        known.learned = lambda number, crc: self._soon(bundle)
-        plan.pins = _Pins(plan.pins, lambda: self._soon(bundle))
+        bundle = Bundle(archive.tag.partition(":")[2], kind, archive)
+        if self.folder is not None:
+            plain = self._path(bundle.id, kind)
+            learned.path, learned.failed = plain.with_suffix(".learned"), lambda error: _forgotten(plain, error)
         return bundle
+
+    def sent(self, bundle: Bundle) -> Blob:
+        """A bundle as it is sent: not beside too many others."""
+        return _Limited(bundle.archive.size, bundle.archive.tag, bundle, self)
 
     # ── finding ──
 
@@ -148,32 +158,28 @@ class Bundles:
 
     async def _known(self, name: str) -> Bundle | None:
         """A bundle in memory, or from disk: read once for all who ask."""
-        if name not in self.lately and self.folder is not None and re.fullmatch(r"[0-9a-f]{32}", name):
+        found = self.alive.get(name)
+        if found is None and self.folder is not None and re.fullmatch(r"[0-9a-f]{32}", name):
             if name not in self.finding:
                 self.finding[name] = asyncio.ensure_future(asyncio.to_thread(self._read, name))
                 self.finding[name].add_done_callback(lambda _: self.finding.pop(name, None))
             found = await asyncio.shield(self.finding[name])
-            if found is not None:
-                self.lately.setdefault(name, found)
-        if name not in self.lately:
+        if found is None:
             return None
-        bundle, now = self._used(name), time.time()
+        bundle, now = self._remember(found), time.time()
         if self.folder is not None and now - bundle.touched > TOUCHED:
             bundle.touched = now
             await asyncio.to_thread(_touch, self._path(name, bundle.kind))
         return bundle
 
-    def _used(self, name: str) -> Bundle:
-        self.lately.move_to_end(name)
+    def _remember(self, bundle: Bundle) -> Bundle:
+        """The one object of its id, among those used lately."""
+        bundle = self.alive.setdefault(bundle.id, bundle)
+        self.lately[bundle.id] = bundle
+        self.lately.move_to_end(bundle.id)
         while len(self.lately) > LATELY:
             self.lately.popitem(last=False)
-        return self.lately[name]
-
-    def _behind(self, bundle: Bundle, work: Callable[..., None], *what: Any) -> None:
-        """Do it in a thread, and wait for nobody."""
-        task = asyncio.ensure_future(asyncio.to_thread(work, *what))
-        bundle.background.add(task)
-        task.add_done_callback(bundle.background.discard)
+        return bundle
 
     # ── on disk ──
 
@@ -189,6 +195,7 @@ class Bundles:
             self._sweep()
             _written(self._path(bundle.id, bundle.kind), bundle.archive.plan.packed())
         except OSError as error:
+            bundle.archive.learned.path = None
             log.warning("bundles cannot be kept: %s", (error.strerror or str(error)).lower())
 
     def _read(self, name: str) -> Bundle | None:
@@ -198,9 +205,8 @@ class Bundles:
                 plan = Plan.unpacked(path.read_bytes())
             except (OSError, ValueError):
                 continue
-            crcs, pins = _learned(path.with_suffix(".learned"))
-            plan.pins.update(pins)
-            bundle = self._bundle(plan, kind, crcs)
+            bundle = self._bundle(plan, kind)
+            bundle.archive.learned.restore()
             return bundle if bundle.id == name else None
         return None
 
@@ -218,55 +224,29 @@ class Bundles:
         for path in paths:
             with suppress(OSError):
                 name = path.name.partition(".")[0]
-                if now - used.get(name, now) > DAY and name not in self.lately:
+                if now - used.get(name, now) > DAY and name not in self.alive:
                     path.unlink()
-
-    def _soon(self, bundle: Bundle) -> None:
-        """Something was learned: have it on disk in a moment."""
-        if self.folder is not None and bundle.saving is None:
-            bundle.saving = asyncio.get_running_loop().call_later(SAVED, self._save, bundle)
-
-    def _save(self, bundle: Bundle) -> None:
-        bundle.saving = None
-        crcs, pins = dict(bundle.archive.crcs.values), dict(bundle.archive.plan.pins)
-        path = self._path(bundle.id, bundle.kind).with_suffix(".learned")
-        self._behind(bundle, _noted, path, crcs, pins)
-
-
-class _Pins(dict[int, str]):
-    """Tags that were learned; says so."""
-
-    def __init__(self, pins: dict[int, str], said: Callable[[], None]) -> None:
-        super().__init__(pins)
-        self.said = said
-
-    def __setitem__(self, number: int, tag: str) -> None:
-        super().__setitem__(number, tag)
-        self.said()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Limited(Blob):
-    """A bundle as it is sent: not beside too many others."""
-
-    archive: Archive
-    name: str
+    bundle: Bundle
     bundles: Bundles
 
     async def stream(self, start: int, stop: int) -> Pieces:
-        sending = self.bundles.sending
-        if self.name not in sending and len(sending) >= self.bundles.limits.at_once:
+        sending, name = self.bundles.sending, self.bundle.id
+        if name not in sending and len(sending) >= self.bundles.limits.at_once:
             raise Busy(f"{len(sending)} bundles are being sent already; try again in a moment", after=5.0)
-        sending[self.name] += 1
-        stream = self.archive.stream(start, stop)
+        sending[name] += 1
+        stream = self.bundle.archive.stream(start, stop)
         try:
             async for piece in stream:
                 yield piece
         finally:
             await stream.aclose()
-            sending[self.name] -= 1
-            if not sending[self.name]:
-                del sending[self.name]
+            sending[name] -= 1
+            if not sending[name]:
+                del sending[name]
 
 
 def _written(path: Path, data: bytes) -> None:
@@ -276,23 +256,11 @@ def _written(path: Path, data: bytes) -> None:
     new.replace(path)
 
 
-def _noted(path: Path, crcs: dict[int, int], pins: dict[int, str]) -> None:
+def _forgotten(plan: Path, error: OSError) -> None:
+    """What is learned of a bundle cannot be kept: then the bundle is not, for it could give other bytes later."""
+    log.warning("a bundle is forgotten at the end of this process: %s", (error.strerror or str(error)).lower())
     with suppress(OSError):
-        _written(path, json.dumps({"crcs": crcs, "pins": pins}).encode())
-
-
-def _learned(path: Path) -> tuple[dict[int, int], dict[int, str]]:
-    """The CRCs and the pins that were noted; what is not one is left out."""
-    try:
-        found = json.loads(path.read_bytes())
-        crcs, pins = dict(found["crcs"]), dict(found.get("pins", {}))
-    except (OSError, ValueError, RecursionError, TypeError, KeyError, AttributeError):
-        return {}, {}
-    numbers = {key: int(key) for key in {*crcs, *pins} if isinstance(key, str) and re.fullmatch(r"[0-9]{1,9}", key)}
-    return (
-        {numbers[key]: crc for key, crc in crcs.items() if key in numbers and type(crc) is int and 0 <= crc < 1 << 32},
-        {numbers[key]: tag for key, tag in pins.items() if key in numbers and isinstance(tag, str) and tag},
-    )
+        plan.unlink()
 
 
 def _touch(path: Path) -> None:

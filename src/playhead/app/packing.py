@@ -19,7 +19,7 @@ from playhead.app.bundles import DAY, KINDS, Bundle, Bundles, described, file_na
 from playhead.blob import literal
 from playhead.errors import Denied, Malformed, NotFound
 from playhead.respond import ERRORS, About, Request, Response, respond, wire_tag
-from playhead.transforms.packed import everyone
+from playhead.transforms.contents import everyone
 from playhead.transforms.plan import Member
 from playhead.tree import Ask, Tree, Why, segments
 
@@ -108,7 +108,7 @@ class Packing:
         """The bundle whose tag a condition names, so that a resumed transfer goes on with the same."""
         wanted = request.headers.get("if-range", request.headers.get("if-match", "")).strip()
         for bundle in self.bundles.lately.values():
-            if key in bundle.keys and wanted == f'"{wire_tag(bundle.blob.tag or "")}"':
+            if key in bundle.keys and wanted == _etag(bundle):
                 return bundle
         return None
 
@@ -122,8 +122,8 @@ class Packing:
         bundle = await self.bundles.made(collecting.planning, kind, ready=ready is True)
         data: dict[str, Any] = {
             "url": self._url(bundle, file_name(title, kind)),
-            "size": bundle.blob.size,
-            "etag": f'"{wire_tag(bundle.blob.tag or "")}"',
+            "size": bundle.archive.size,
+            "etag": _etag(bundle),
             "expires": f"{datetime.now(UTC) + timedelta(seconds=DAY):%Y-%m-%dT%H:%M:%SZ}",
         }
         answer = respond(Request("GET", {}), literal(json.dumps(data).encode(), None), _JSON)
@@ -153,12 +153,16 @@ class Packing:
         return self._answer(request, bundle, file_name(shown, bundle.kind))
 
     def _answer(self, request: Request, bundle: Bundle, title: str) -> Response:
-        answer = respond(request, bundle.blob, About(title, KINDS[bundle.kind], attachment=True))
+        answer = respond(request, self.bundles.sent(bundle), About(title, KINDS[bundle.kind], attachment=True))
         answer.headers.append(("Content-Location", self._url(bundle, title)))
         return answer
 
     def _url(self, bundle: Bundle, title: str) -> str:
         return f"{self.prefix}/bundles/{bundle.id}/{quote(title.encode('utf-8', 'replace'), safe='')}"
+
+
+def _etag(bundle: Bundle) -> str:
+    return f'"{wire_tag(bundle.archive.tag or "")}"'
 
 
 def _decoded(segment: str) -> str:

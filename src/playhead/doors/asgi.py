@@ -176,7 +176,7 @@ async def _rest(first: Piece, stream: Pieces, scope: Scope, send: Send, sent: Se
 def _broken(error: Exception, scope: Scope) -> Broken:
     """A head was sent already: reset the connection, and say why."""
     reset(scope)
-    return Broken(str(error) if isinstance(error, Failure) else repr(error))
+    return Broken(error.told if isinstance(error, Failure) else repr(error))
 
 
 async def _piece(piece: Piece, scope: Scope, send: Send, sent: Sent) -> None:

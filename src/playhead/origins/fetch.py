@@ -113,7 +113,7 @@ class Client:
         self.received = 0  # bytes of bodies
         self.outcomes: Counter[str] = Counter()  # statuses, and "failed" where there was none
         url = _parsed(base)
-        self.base = url.with_user(None).with_fragment(None)
+        self.base = bare(base)
         self.access, self.headers = access, dict(access.headers)
         if url.user is not None and "authorization" not in {name.lower() for name in self.headers}:
             self.headers["Authorization"] = basic(url.user, url.password or "")
@@ -206,6 +206,11 @@ class Client:
                 response_class=Answered,
             )
         return self.session
+
+
+def bare(text: str) -> URL:
+    """A URL as it is asked for: without user, password and fragment. Raises Malformed."""
+    return _parsed(text).with_user(None).with_fragment(None)
 
 
 def _parsed(text: str) -> URL:

@@ -21,7 +21,7 @@ from playhead.blob import Blob, Pieces, identity
 from playhead.errors import Changed, Damaged, Malformed, NotFound, Unavailable, Unsized
 from playhead.limits import Limits
 from playhead.origins import index
-from playhead.origins.fetch import Access, Answered, Client, date, shown, translated
+from playhead.origins.fetch import Access, Answered, Client, bare, date, shown, translated
 from playhead.origins.receive import received
 from playhead.tree import Ask, Entries, Entry, Tree, segments
 
@@ -149,9 +149,12 @@ class WebBlob(Blob):
 class WebTree(Tree):
     """The folder behind a URL that ends in "/", else a tree of the one file that the URL names."""
 
-    def __init__(self, url: str, access: Access = Access(), limits: Limits | None = None) -> None:
-        self.client = Client(url, access, limits)
-        self.base = self.client.base
+    def __init__(
+        self, url: str, access: Access = Access(), limits: Limits | None = None, client: Client | None = None
+    ) -> None:
+        """`client`: one that another tree of the same server has; then that one's access and limits hold."""
+        self.client = client or Client(url, access, limits)
+        self.base = bare(url) if client else self.client.base
         self.single = None if self.base.raw_path.endswith("/") else _last(self.base)
         self.parked: set[_Answer] = set()
         self.flowing: dict[str, _Answer] = {}  # path -> an answer without a length, waiting for flow()

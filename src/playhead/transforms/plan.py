@@ -65,7 +65,7 @@ class Member:
 
 @dataclass(slots=True)
 class Plan:
-    """The columns of the members. Frozen once `Planning.done` gave it; only pins are added: tags learned later."""
+    """The columns of the members. Frozen once `Planning.done` gave it."""
 
     names: Texts = field(default_factory=Texts)
     places: Texts = field(default_factory=Texts)
@@ -75,7 +75,6 @@ class Plan:
     modes: "array[int]" = field(default_factory=lambda: array("H"))
     kinds: bytearray = field(default_factory=bytearray)
     crcs: "array[int]" = field(default_factory=lambda: array("q"))  # UNKNOWN: nobody supplied it
-    pins: dict[int, str] = field(default_factory=dict)
     salt: str = ""  # what tells apart plans that may be of other bytes though they say the same
 
     def __len__(self) -> int:

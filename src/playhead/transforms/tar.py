@@ -8,7 +8,10 @@ base 256, for one widespread reader knows only that. The end is two blocks of ze
 from array import array
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
-from playhead.transforms.packed import Archive, Gather, Layout, Opener
+from playhead.transforms.ahead import Gather, Layout
+from playhead.transforms.contents import Contents, Opener
+from playhead.transforms.learned import Learned
+from playhead.transforms.packed import Archive
 from playhead.transforms.plan import FOLDER, Plan
 
 BLOCK = 512
@@ -18,7 +21,7 @@ _MOST = 0o77777777777  # what 11 octal digits hold: a size, or a time
 _PAX = b"././@PaxHeader"
 
 
-def tar(plan: Plan, opener: Opener, gather: Gather | None = None) -> Archive:
+def tar(plan: Plan, opener: Opener, gather: Gather | None = None, learned: Learned | None = None) -> Archive:
     """Plan -> Blob: the members of a plan as a tar; `opener` gives the bytes of each."""
     begins = array("q", bytes(8 * (len(plan) + 1)))
     at = 0
@@ -28,7 +31,8 @@ def tar(plan: Plan, opener: Opener, gather: Gather | None = None) -> Archive:
         at += BLOCK + _before(plan, number) + size + -size % BLOCK
     begins[len(plan)] = at
     size = -(-(at + 2 * BLOCK) // RECORD) * RECORD
-    return Archive(size, plan.tag(LAYOUT), plan, opener, _Tar(plan, begins), gather=gather)
+    contents = Contents(plan, opener, learned or Learned())
+    return Archive(size, plan.tag(LAYOUT), contents, _Tar(plan, begins), gather)
 
 
 class _Tar(Layout):

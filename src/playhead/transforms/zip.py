@@ -12,7 +12,10 @@ from bisect import bisect_right
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import UTC, datetime
 
-from playhead.transforms.packed import Archive, Crcs, Gather, Layout, Opener
+from playhead.transforms.ahead import Gather, Layout
+from playhead.transforms.contents import Contents, Opener
+from playhead.transforms.learned import Learned
+from playhead.transforms.packed import Archive
 from playhead.transforms.plan import FOLDER, UNKNOWN, Plan
 
 LAYOUT = "zip 1"
@@ -27,8 +30,8 @@ _UNIX = 3 << 8  # made by: attributes are those of Unix
 _TOGETHER = 64 << 10  # bytes of the directory that are given at once
 
 
-def zip(plan: Plan, opener: Opener, gather: Gather | None = None, crcs: Crcs | None = None) -> Archive:
-    """Plan -> Blob: the members of a plan as a zip; `opener` gives the bytes of each, `crcs` is what was learned."""
+def zip(plan: Plan, opener: Opener, gather: Gather | None = None, learned: Learned | None = None) -> Archive:
+    """Plan -> Blob: the members of a plan as a zip; `opener` gives the bytes of each."""
     count = len(plan)
     begins, entries = array("q", bytes(8 * (count + 1))), array("q", bytes(8 * (count + 1)))
     at = central = 0
@@ -41,7 +44,8 @@ def zip(plan: Plan, opener: Opener, gather: Gather | None = None, crcs: Crcs | N
         at += _LOCAL.size + name + 20 * wide + stamp + size + (24 if wide else 16) * _described(plan, number)
     begins[count], entries[count] = at, central
     layout = _Zip(plan, begins, entries)
-    return Archive(at + central + len(layout.last), plan.tag(LAYOUT), plan, opener, layout, crcs or Crcs(), gather)
+    contents = Contents(plan, opener, learned or Learned())
+    return Archive(at + central + len(layout.last), plan.tag(LAYOUT), contents, layout, gather)
 
 
 def _name_length(plan: Plan, number: int) -> int:
