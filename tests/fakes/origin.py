@@ -54,6 +54,7 @@ class Answer:
     wait: float = 0.0  # seconds of silence before the head
     head_rate: float = 0.0  # bytes a second of the head; 0: at once
     rate: float = 0.0  # bytes a second of the body
+    pause: float = 0.0  # seconds after each chunk of it
     cut: int | None = None  # only so many bytes of the body are written; then `ending` comes
     ending: str = ""  # "fin", "rst", "hang"; "": go on with the connection
     raw: bytes | None = None  # written in place of it all
@@ -269,6 +270,8 @@ class _Link(asyncio.Protocol):
         for at in range(0, len(body), CHUNK):
             part = body[at : at + CHUNK]
             await self._slowly(b"%x\r\n%b\r\n" % (len(part), part) if answer.chunked else part, answer.rate)
+            if answer.pause:
+                await asyncio.sleep(answer.pause)
         if answer.chunked and answer.cut is None:
             await self._slowly(b"0\r\n\r\n", answer.rate)
         if answer.more:
@@ -499,6 +502,15 @@ def cut(at: int) -> Fault:
         answer.cut, answer.ending = at, "fin"
 
     return edit
+
+
+def halting(pause: float) -> Fault:
+    """Chunk by chunk, with pauses between them."""
+
+    def fault(answer: Answer, asked: Asked) -> None:
+        answer.pause = pause
+
+    return fault
 
 
 def drip(rate: float) -> Fault:

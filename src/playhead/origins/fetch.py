@@ -88,6 +88,8 @@ class Answered(aiohttp.ClientResponse):
         sock = transport.get_extra_info("socket")
         if sock is None or transport.get_extra_info("sslcontext") is not None:
             return None
+        assert connection is not None and isinstance(connection.protocol, _Guarded)
+        connection.protocol.given_away = True
         transport.pause_reading()
         return socket.socket(sock.family, socket.SOCK_STREAM, fileno=os.dup(sock.fileno()))
 
@@ -99,7 +101,17 @@ class Answered(aiohttp.ClientResponse):
 
 
 class _Guarded(ResponseHandler):
-    """A connection that is not used again once something came on it that nobody asked for."""
+    """A connection that is not used again once something came on it that nobody asked for.
+
+    One whose socket was given away never reads again: whoever still reads an earlier answer from memory would have it
+    do so, and it would take what is another's.
+    """
+
+    given_away = False
+
+    def resume_reading(self, *how: bool, **more: bool) -> None:  # as aiohttp's versions differ
+        if not self.given_away:
+            super().resume_reading(*how, **more)
 
     def is_connected(self) -> bool:
         return super().is_connected() and not self.should_close

@@ -9,6 +9,7 @@ start and the bytes before are dropped; one without a length can only flow.
 
 import asyncio
 import re
+from collections.abc import Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -20,7 +21,7 @@ from yarl import URL
 from playhead.blob import Blob, Pieces, identity
 from playhead.errors import Changed, Damaged, Malformed, NotFound, Unavailable, Unsized
 from playhead.limits import Limits
-from playhead.origins import index
+from playhead.origins import described, index
 from playhead.origins.fetch import Access, Answered, Client, bare, date, shown, translated
 from playhead.origins.receive import received
 from playhead.tree import Ask, Entries, Entry, Tree, segments
@@ -127,14 +128,19 @@ class WebBlob(Blob):
     path: str
     validator: str | None
     waiting: list[_Answer]  # none or one: the answer that opened this
+    ranged: bool = True  # does the server answer with the range that is asked for?
+    proposed: str | None = None  # the name that it says the file should have
+    digests: Mapping[str, bytes] = field(default_factory=dict)  # what it says of the bytes: algorithm -> digest
 
     async def stream(self, start: int, stop: int) -> Pieces:
-        if start >= stop:
-            return
-        answer = self._waiting(start, stop) or await self.tree.ranged(self, start, stop)
-        async with aclosing(answer.body(start, stop)) as body:
-            async for piece in body:
-                yield piece
+        answer = self._waiting(start, stop) if start < stop else None
+        while start < stop:  # once, unless the server gives less than was asked for at a time
+            answer = answer or await self.tree.ranged(self, start, stop)
+            end = min(stop, answer.stop or stop)
+            async with aclosing(answer.body(start, end)) as body:
+                async for piece in body:
+                    yield piece
+            start, answer = end, None
 
     def __del__(self) -> None:
         if self.waiting:
@@ -196,8 +202,19 @@ class WebTree(Tree):
                 other.drop()
             self.flowing[path] = answer
             raise Unsized(f"{shown(answer.response.url)} does not say how long it is")
-        modified = date(answer.response.headers.get("Last-Modified"))
-        return WebBlob(answer.size, self._tag(path, answer), self, path, answer.validator, [answer], modified=modified)
+        headers, status = answer.response.headers, answer.response.status
+        return WebBlob(
+            answer.size,
+            self._tag(path, answer),
+            self,
+            path,
+            answer.validator,
+            [answer],
+            ranged=status != 200,
+            proposed=described.file_name(headers.get("Content-Disposition")),
+            digests=described.digests(headers, whole=status == 200),
+            modified=date(headers.get("Last-Modified")),
+        )
 
     async def flow(self, path: str) -> Pieces:
         answer = self.flowing.pop(path, None)
@@ -260,7 +277,7 @@ class WebTree(Tree):
         if answer.size != blob.size or answer.validator != blob.validator:
             answer.response.close()
             raise Changed(f"{shown(answer.response.url)} is no longer the file that was opened")
-        if answer.start > start or (answer.stop or stop) < stop:
+        if answer.start > start or (answer.stop or stop) <= start:
             answer.response.close()
             raise Damaged(f"{shown(answer.response.url)} refuses a range that is in the file")
         return answer
@@ -332,7 +349,7 @@ def _checked(response: Answered, ask: Ask | None) -> _Answer:
     size = None if match[3] == "*" else int(match[3])
     if size is None:
         return _unknown_total(response, start, validator)
-    if (start, stop) != _expected(ask, size) or (length is not None and length != stop - start):
+    if not _fits((start, stop), _expected(ask, size)) or (length is not None and length != stop - start):
         raise Damaged(f"{name} sends other bytes than were asked for ({headers['Content-Range']})")
     return _Answer(response, start, stop, size, validator)
 
@@ -341,6 +358,13 @@ def _unknown_total(response: Answered, start: int, validator: str | None) -> _An
     if start:
         raise Unsized(f"{shown(response.url)} does not say how long it is")
     return _Answer(response, NEAR + 1, None, None, validator)  # not to be taken: flow() asks again, without a range
+
+
+def _fits(sent: tuple[int, int], wanted: tuple[int, int]) -> bool:
+    """May an answer hold these bytes? It may begin earlier, or end earlier (RFC 9110, 15.3.7), but not both."""
+    if sent[0] == wanted[0]:
+        return sent[0] < sent[1] <= wanted[1]
+    return sent[0] < wanted[0] and sent[1] == wanted[1]
 
 
 def _expected(ask: Ask, size: int) -> tuple[int, int]:

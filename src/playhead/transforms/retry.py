@@ -54,14 +54,14 @@ class Retried(Tree):
         self.retries, self.tokens = 0, patience.budget
 
     async def entries(self, folder: str = "") -> Entries:
-        for entry in await self._tried(lambda: self._listing(folder)):
+        for entry in await self.tried(lambda: self._listing(folder)):
             yield entry
 
     async def find(self, path: str) -> Entry:
-        return await self._tried(lambda: self.tree.find(path))
+        return await self.tried(lambda: self.tree.find(path))
 
     async def open(self, path: str, ask: Ask = Ask()) -> Blob:
-        blob = await self._tried(lambda: self.tree.open(path, ask))
+        blob = await self.tried(lambda: self.tree.open(path, ask))
         return _Resumed(blob.size, blob.tag, blob, self, modified=blob.modified)
 
     def flow(self, path: str) -> Pieces:
@@ -74,7 +74,8 @@ class Retried(Tree):
         async with aclosing(self.tree.entries(folder)) as entries:
             return [entry async for entry in entries]
 
-    async def _tried(self, attempt: Callable[[], Awaitable[T]]) -> T:
+    async def tried(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """What an attempt gives, which is made again where that may help."""
         trial = _Trial(self)
         while True:
             try:
