@@ -7,15 +7,11 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
 from playhead import secrets
-from playhead.app.auth import Gate, networks
-from playhead.app.bundles import Limits
-from playhead.app.packing import Packing
-from playhead.app.site import Site
 from playhead.config import NAME, Config, TreeConfig
 from playhead.errors import Denied, Malformed, NotFound
 from playhead.origins.local import LocalTree
@@ -23,6 +19,7 @@ from playhead.tree import Entry, Tree, below, segments
 from playhead.works import Works, folder_of
 
 if TYPE_CHECKING:
+    from playhead.app.site import Site
     from playhead.origins.web import WebTree
     from playhead.transforms.ageheader import Identity
 
@@ -75,6 +72,11 @@ class Trees:
             segments(path)
             return self.named(name, keep=keep), path
         return _on_this_machine(text)
+
+    def bare(self, text: str, *, keep: bool = False) -> tuple[Tree, str]:
+        """A SOURCE for one who retries and counts connections himself: the origin alone, where it is one."""
+        tree, path = self.source(text, keep=keep)
+        return next((origin for origin, read in self.origins.values() if read is tree), tree), path
 
     def elsewhere(self, url: str) -> tuple[Tree, str]:
         """A URL that a bundle names: one tree for all of a server, so that its connections are shared.
@@ -267,18 +269,27 @@ def web(
     return made
 
 
+def via(origin: "WebTree", proxy: str | None) -> "WebTree":
+    """The same origin through a proxy; None: directly."""
+    from playhead.origins.web import WebTree
+
+    return WebTree(str(origin.base), replace(origin.client.access, proxy=proxy), origin.client.limits)
+
+
 def source(text: str, config: Config, works: Works | None = None) -> tuple[Tree, str]:
     """A SOURCE of the command line -> a tree and a path in it: see `Trees.source`."""
     return Trees(config, works).source(text)
 
 
 def _on_this_machine(text: str) -> tuple[Tree, str]:
+    if "\0" in text:
+        raise Malformed("a path has no NUL in it")
     place = os.path.abspath(_home(text))
     if os.path.isdir(place):
         return LocalTree(place), ""
     if not os.path.lexists(place):
         _reachable(place, text)
-        raise NotFound(f"{text!r}: there is no such file or folder")
+        raise NotFound(f"{text[:200]!r}: there is no such file or folder")
     folder, name = os.path.split(place)
     return LocalTree(folder), name
 
@@ -303,11 +314,16 @@ async def rooted(tree: Tree, path: str) -> Tree:
     return below(tree, path, await tree.find(path)) if path else tree
 
 
-async def site(sources: Sequence[str], config: Config, works: Works, *, login: bool) -> Site:
+async def site(sources: Sequence[str], config: Config, works: Works, *, login: bool) -> "Site":
     """The server's application: the configuration's trees, and the SOURCEs as music, music2, ...
 
     Raises the Failure of a SOURCE that cannot be read now.
     """
+    from playhead.app.auth import Gate, networks
+    from playhead.app.bundles import Limits
+    from playhead.app.packing import Packing
+    from playhead.app.site import Site
+
     trees: dict[str, Tree] = {}
     known = Trees(config, works)
     for text in sources:

@@ -67,6 +67,31 @@ def parser() -> argparse.ArgumentParser:
     )
     pack.add_argument("--replace", action="store_true", help="write over a FILE that is there")
 
+    get = _command(commands, "get", "download files and folders, resumable, over as many connections as pay", _get)
+    get.add_argument("source", nargs="*", metavar="SOURCE", help=SOURCE)
+    get.add_argument("-i", "--input", metavar="FILE", help="read SOURCEs from FILE too, one a line (-: standard input)")
+    get.add_argument(
+        "-o", "--output", metavar="PATH", help="the file to write, or a folder (one that ends in / is made)"
+    )
+    get.add_argument("-n", "--streams", type=_positive, metavar="N", help="connections (default: as many as pay)")
+    get.add_argument(
+        "--proxy", action="append", metavar="URL", help="go through it; repeat it, or add 'direct', for more"
+    )
+    get.add_argument("--mirror", action="append", metavar="URL", help="the same file on another server, read too")
+    get.add_argument(
+        "--checksum", metavar="ALG:HEX", help="what the file must be, as sha256:9f86d0... (also md5, crc32)"
+    )
+    get.add_argument("--limit", type=_rate, metavar="RATE", help="bytes a second of all together, as 2MB or 500KiB")
+    get.add_argument("--parts", action="store_true", help="join the SOURCEs, or names like ep[1-12].mp4, into one file")
+    there = get.add_mutually_exclusive_group()
+    there.add_argument("--overwrite", action="store_true", help="write over a file that is there")
+    there.add_argument("--rename", action="store_true", help="take another name where a file is there")
+    get.add_argument("--status", action="store_true", help="show what was begun in folders, and fetch nothing")
+    get.add_argument(
+        "--on-done", metavar="CMD", help="run CMD in a shell for each finished file, $1 and $PLAYHEAD_FILE"
+    )
+    get.add_argument("--json", action="store_true", help="say what goes on as JSON, one object a line")
+
     cache = _command(commands, "cache", "show what is kept on this disk; verify, clear, pin or warm it", _cache)
     cache.add_argument("doing", nargs="?", default="show", choices=CACHE, metavar="|".join(CACHE), help="default: show")
     cache.add_argument("source", nargs="?", metavar="SOURCE", help="what to pin, unpin or warm: " + SOURCE)
@@ -94,6 +119,24 @@ def _count(text: str) -> int:
     if not text.isascii() or not text.isdigit():
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of bytes")
     return int(text)
+
+
+def _positive(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 1024:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 1024")
+    return int(text)
+
+
+def _rate(text: str) -> float:
+    from playhead.config import size
+
+    try:
+        rate = size(text.removesuffix("/s"))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    if rate <= 0:
+        raise argparse.ArgumentTypeError("nothing would ever come")
+    return rate
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -324,6 +367,44 @@ async def _pack(options: argparse.Namespace) -> int:
     by_name = (options.output or "").endswith(".zip") and not options.tar
     kind = "zip" if options.zip or by_name else "tar"
     return await packs.run(options.source, options.config, kind=kind, output=options.output, replace=options.replace)
+
+
+# ── get ──
+
+
+async def _get(options: argparse.Namespace) -> int:
+    from playhead import gets
+
+    sources = [*options.source, *await asyncio.to_thread(_lines, options.input)]
+    if options.status:
+        return await asyncio.to_thread(gets.status, sources, as_json=options.json)
+    if not sources:
+        raise Malformed("give a SOURCE, or a file of them by -i")
+    wanted = gets.Options(
+        output=options.output,
+        streams=options.streams,
+        proxies=options.proxy or (),
+        mirrors=options.mirror or (),
+        checksum=options.checksum,
+        limit=options.limit,
+        exists="overwrite" if options.overwrite else "rename" if options.rename else "refuse",
+        parts=options.parts,
+        on_done=options.on_done,
+        json=options.json,
+    )
+    return await gets.run(sources, options.config, wanted)
+
+
+def _lines(name: str | None) -> list[str]:
+    """The SOURCEs in a file: one a line; lines that begin with '#' are remarks."""
+    if name is None:
+        return []
+    try:
+        text = sys.stdin.read() if name == "-" else Path(name).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = os.strerror(error.errno or 0).lower() if isinstance(error, OSError) else "it is not UTF-8"
+        raise Malformed(f"{name!r} cannot be read: {why}") from error
+    return [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
 
 
 # ── cache ──

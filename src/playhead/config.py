@@ -220,7 +220,7 @@ _UNITS = {"": 1, "b": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 
 _UNITS |= {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 
 
-def _size(value: Any) -> int:
+def size(value: Any) -> int:
     """Bytes: a number, or a text as "10 GB" or "256MiB"."""
     match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,6})?)\s*([A-Za-z]*)", str(value)) if value is not True else None
     if match is None or isinstance(value, bool | list | dict) or match[2].lower() not in _UNITS:
@@ -230,9 +230,9 @@ def _size(value: Any) -> int:
 
 def _at_least(least: int) -> Callable[[Any], int]:
     def check(value: Any) -> int:
-        if (size := _size(value)) < least:
+        if (found := size(value)) < least:
             raise ValueError(f"at least {least:,} bytes are wanted")
-        return size
+        return found
 
     return check
 
@@ -320,7 +320,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "memory": _at_least(16 << 20),
     "reservoir": _reservoir,
     "size": _at_least(16 << 20),
-    "free": _size,
+    "free": size,
     "rate": _number,
     "connections": _count,
     "bytes_per_day": _at_least(1),

@@ -12,6 +12,7 @@ from playhead import assemble
 from playhead.blob import pieces
 from playhead.config import Config
 from playhead.errors import Busy, Failure, Full, Malformed, Unavailable
+from playhead.progress import amount, bar
 from playhead.transforms import journal
 from playhead.transforms.cached import CachedBlob
 from playhead.transforms.reservoir import Reservoir
@@ -60,21 +61,8 @@ def _line(contents: journal.Contents) -> str:
     return f"[{picture:<{WIDE}}] {share:>4.0%} of {amount(contents.size):>9} {pinned:<6} {name}".rstrip()
 
 
-def bar(share: float, wide: int) -> str:
-    full = round(min(1.0, share) * wide)
-    return "█" * full + "·" * (wide - full)
-
-
 def _files(count: int) -> str:
     return "1 file" if count == 1 else f"{count:,} files"
-
-
-def amount(size: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
 
 
 def verify(config: Config) -> int:

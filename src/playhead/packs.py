@@ -19,7 +19,7 @@ from playhead.assemble import Trees
 from playhead.blob import Blob, FileSpan
 from playhead.config import Config
 from playhead.errors import Changed, Full, Malformed, NotFound
-from playhead.keeping import amount, bar
+from playhead.progress import amount, bar
 from playhead.transforms.collect import Collecting, gathered
 from playhead.transforms.learned import Learned
 from playhead.transforms.packed import Archive

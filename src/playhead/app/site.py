@@ -6,6 +6,7 @@
     /bundles               POST a list of members -> the address of their archive; /bundles/{id}/{name}: the archive
     /healthz /readyz       is it alive, is it ready
     /metrics               what is counted, for Prometheus
+    /downloads /jsonrpc    the queue of downloads: its page, and aria2's JSON-RPC; /api/downloads: the page as JSON
     /                      the page
 
 A path is decoded here, once, segment by segment: a "/" hidden as %2F is refused, bytes that are not UTF-8
@@ -28,6 +29,7 @@ from urllib.parse import parse_qs, quote, unquote_to_bytes
 from playhead import media, metrics
 from playhead.app import page
 from playhead.app.auth import Gate
+from playhead.app.downloads import Downloads
 from playhead.app.packing import Packing
 from playhead.blob import Blob, identity, literal
 from playhead.doors import asgi
@@ -58,22 +60,48 @@ class Site:
         prefix: str = "",
         figures: Callable[[], Iterable[metrics.Figure]] = tuple,
         packing: Packing | None = None,
+        downloads: Downloads | None = None,
     ) -> None:
         self.trees, self.gate, self.prefix, self.figures = trees, gate, prefix, figures
         self.packing = packing or Packing(trees, prefix)
+        self.downloads = downloads
+        self.sockets = frozenset((f"{prefix}/jsonrpc",) if downloads else ())  # where there are WebSockets
         self.served = metrics.Served()
         self.labels: OrderedDict[str, str] = OrderedDict()  # tag and name -> media type with charset
         self.routes: dict[bytes, tuple[Tree, str, About]] = {}  # paths asked for lately -> files whose name tells all
 
     async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
-        if scope.get("method") == "POST" and asgi.raw_path(scope) == f"{self.prefix}/bundles":
+        if scope["type"] == "websocket":
+            return await self._socket(scope, receive, send)
+        if scope.get("method") == "POST" and (most := self._most(asgi.raw_path(scope))):
             with suppress(Failure):  # who is refused is told so below, and nothing of theirs is read
-                self.gate.admit(asgi.request(scope).headers)
-                scope["playhead.body"] = await asgi.received(receive, LIST)
+                self._admit(scope, asgi.request(scope))
+                scope["playhead.body"] = await asgi.received(receive, most)
         if "playhead.cancels" in scope.get("extensions", ()):  # our server ends the task of who leaves
             await self._serve(scope, send)
         elif scope["type"] == "http":
             await asgi.while_connected(self._serve(scope, send), receive)
+
+    async def _socket(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
+        try:
+            if not self.downloads or asgi.raw_path(scope) not in self.sockets:
+                raise NotFound("there is no WebSocket here")
+            self.downloads.admit(self.gate, asgi.request({**scope, "method": "GET"}).headers)
+        except Failure as failure:
+            return await send({"type": "websocket.close", "reason": str(failure)})
+        await self.downloads.rpc.converse(receive, send)
+
+    def _most(self, path: str) -> int:
+        """How many bytes may be posted there; 0: nothing."""
+        if path == f"{self.prefix}/bundles":
+            return LIST
+        return self.downloads.most(path.removeprefix(self.prefix)) if self.downloads else 0
+
+    def _admit(self, scope: asgi.Scope, request: Request) -> None:
+        if self.downloads and asgi.raw_path(scope) in self.sockets:
+            self.downloads.admit(self.gate, request.headers)
+        else:
+            self.gate.admit(request.headers)
 
     async def _serve(self, scope: asgi.Scope, send: asgi.Send) -> None:
         began, request, sent = time.perf_counter(), asgi.request(scope), asgi.Sent()
@@ -117,7 +145,7 @@ class Site:
 
     async def _answer(self, scope: asgi.Scope, request: Request) -> Response:
         try:
-            self.gate.admit(request.headers)
+            self._admit(scope, request)
             response = await self._again(scope, request) or await self._route(scope, request)
         except Failure:
             raise
@@ -154,8 +182,12 @@ class Site:
             raise NotFound("there is nothing here")
         kind, _, rest = raw[len(self.prefix) + 1 :].partition("/")
         if request.method == "OPTIONS" and self.gate.cors:
-            return _preflight()
+            return _preflight(raw in self.sockets)
         query = _query(scope)
+        if self.downloads and kind in ("jsonrpc", "downloads", "api"):
+            body = scope.get("playhead.body")
+            path = raw[len(self.prefix) + 1 :]
+            return await self.downloads.respond(request, path, query, body, self.gate, self.prefix)
         if kind == "bundles" and request.method == "POST" and not rest:
             return await self.packing.posted(request, _body(scope), query)
         if request.method not in ("GET", "HEAD"):
@@ -179,7 +211,7 @@ class Site:
         if len(self.trees) == 1:
             name, tree = next(iter(self.trees.items()))
             return await self._folder(request, name, tree, "", query)
-        return self._page(request, page.trees(self.prefix, list(self.trees)))
+        return self._page(request, page.trees(self.prefix, list(self.trees), self._under_way()))
 
     async def _files(self, request: Request, rest: str, query: Mapping[str, list[str]], scope: asgi.Scope) -> Response:
         names = [_decoded(segment) for segment in rest.split("/")]
@@ -261,7 +293,12 @@ class Site:
         if wants_json:
             data = {"path": path, "entries": [as_json(entry) for entry in shown], "next": following}
             return _document(request, json.dumps(data).encode("ascii"), "application/json")
-        return self._page(request, page.folder(self.prefix, name, path, shown, following, alone=len(self.trees) == 1))
+        alone, under_way = len(self.trees) == 1, self._under_way()
+        html = page.folder(self.prefix, name, path, shown, following, alone=alone, under_way=under_way)
+        return self._page(request, html)
+
+    def _under_way(self) -> int | None:
+        return self.downloads.count() if self.downloads else None
 
     def _page(self, request: Request, html: str) -> Response:
         response = _document(request, html.encode("utf-8", "replace"), "text/html; charset=utf-8")
@@ -289,10 +326,12 @@ def _asset(request: Request, rest: str) -> Response:
     )
 
 
-def _preflight() -> Response:
+def _preflight(calls: bool) -> Response:
+    """What a page of another site may send; `calls`: to /jsonrpc."""
+    sent = "Content-Type" if calls else "Range, If-Range, If-Match, If-None-Match, If-Modified-Since"
     headers = [
-        ("Access-Control-Allow-Methods", "GET, HEAD"),
-        ("Access-Control-Allow-Headers", "Range, If-Range, If-Match, If-None-Match, If-Modified-Since"),
+        ("Access-Control-Allow-Methods", "GET, POST" if calls else "GET, HEAD"),
+        ("Access-Control-Allow-Headers", sent),
         ("Access-Control-Max-Age", "86400"),
     ]
     return Response(204, headers)
@@ -306,7 +345,7 @@ def _moved(prefix: str, rest: str, scope: asgi.Scope) -> Response:
 
 def _refused(failure: Failure) -> Response:
     after = [("Retry-After", str(int(failure.after) + 1))] if failure.after is not None else []
-    return refusal(failure.status, str(failure), after)
+    return refusal(failure.status, failure.told, after)
 
 
 def _caged(response: Response, label: str) -> Response:

@@ -7,7 +7,8 @@ Under TLS the extension is not offered and bytes are sent.
 
 What uvicorn lets pass and we do not: a client that leaves cancels the task that serves it, also while that
 waits for an origin, and also where another request is pipelined behind; garbage after a request never becomes
-a 400 inside another answer's body; a request's head has a limit in bytes, headers and seconds.
+a 400 inside another answer's body; a request's head has a limit in bytes, headers and seconds. At the paths that the
+application names in `sockets`, and nowhere else, a connection can become a WebSocket.
 """
 
 import asyncio
@@ -23,6 +24,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from playhead.blob import FileSpan, HasFileno
+from playhead.doors import websocket
 from playhead.doors.asgi import Message, Receive, Scope, Send
 from playhead.errors import Damaged
 
@@ -83,7 +85,8 @@ class PlayheadProtocol(HttpToolsProtocol):
         self.application = self.app
         self.app = self._serve
         self.serving: set[asyncio.Task[Any]] = set()
-        self.in_message = self.in_head = False
+        self.sockets: frozenset[str] = getattr(self.application, "sockets", frozenset())
+        self.in_message = self.in_head = self.upgrades = self.upgraded = False
         self.head_bytes = 0
         self.head_timer: asyncio.TimerHandle | None = None
         self.socket: socket.socket | None = None  # a duplicate of the transport's, where files can be sent
@@ -115,6 +118,9 @@ class PlayheadProtocol(HttpToolsProtocol):
         self.pipeline.clear()
         for task in self.serving:
             task.cancel()
+        self._release()
+
+    def _release(self) -> None:
         if self.socket is not None:
             self.loop.remove_writer(self.socket.fileno())
             self.socket.close()  # else no FIN leaves
@@ -128,6 +134,8 @@ class PlayheadProtocol(HttpToolsProtocol):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             except OSError:
                 pass  # it is gone already
+        if self.cycle is not None:
+            self.cycle.disconnected = True  # else uvicorn complains of an answer that was not completed
         self.transport.abort()
 
     # ── the head of a request ──
@@ -137,6 +145,10 @@ class PlayheadProtocol(HttpToolsProtocol):
             self.head_bytes = 0
         self.head_bytes += len(data)
         super().data_received(data)
+        if self.upgraded:
+            if not data.endswith(b"\n"):
+                self.reset()  # it did not wait for our answer, and uvicorn has dropped what it sent
+            return
         nothing_asked = not self.in_message and (self.cycle is None or self.cycle.response_complete)
         if self.in_head or nothing_asked:
             if self.head_bytes > HEAD_BYTES:
@@ -158,6 +170,7 @@ class PlayheadProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._head_is_here()
+        self.upgrades = self._wants_socket()
         super().on_headers_complete()
         if len(self.pipeline) > PIPELINED:
             self.reset()
@@ -171,6 +184,31 @@ class PlayheadProtocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         if self.scope["method"] not in ("GET", "HEAD"):
             super().on_body(body)
+
+    # ── WebSockets ──
+
+    def _wants_socket(self) -> bool:
+        """Is this a request for a WebSocket, where there is one? What falls short of that is a request like others."""
+        if not self.sockets or not self.parser.should_upgrade() or self.parser.get_http_version() != "1.1":
+            return False
+        idle = self.cycle is None or self.cycle.response_complete
+        path = self.url.partition(b"?")[0].decode("latin-1")
+        get = self.parser.get_method() == b"GET"
+        return idle and get and path in self.sockets and websocket.wanted(dict(self.headers))
+
+    def _should_upgrade(self) -> bool:
+        return self.upgrades
+
+    def handle_websocket_upgrade(self) -> None:
+        self.upgraded = True
+        self._release()
+        self.connections.discard(self)
+        scope = websocket.scope_of({**self.scope}, self.url)
+        socket = websocket.WebSocket(self.application, scope, self.connections, self.tasks)
+        self.transport.set_protocol(socket)
+        socket.connection_made(self.transport)
+
+    # ── what is no request ──
 
     def send_400_response(self, msg: str) -> None:
         if len(self.headers or ()) > HEAD_LINES:

@@ -47,7 +47,7 @@ def _recoded(text: str) -> str:
 def digests(headers: Mapping[str, str], *, whole: bool) -> dict[str, bytes]:
     """Algorithm -> digest of the whole file; `whole`: the answer holds all of it."""
     found: dict[str, bytes] = {}
-    for name in ("Repr-Digest", "Digest", *(("Content-Digest",) if whole else ())):
+    for name in ("Repr-Digest", "Digest"):
         for key, value in _ITEM.findall(headers.get(name, "")[:4096]):
             if algorithm := (_STRONG | _WEAK).get(key.lower()):
                 _put(found, algorithm, value)
@@ -59,6 +59,30 @@ def digests(headers: Mapping[str, str], *, whole: bool) -> dict[str, bytes]:
     if whole:
         _put(found, "md5", headers.get("Content-MD5", ""))
     return found
+
+
+class Check:
+    """The bytes of one answer, against the digest that it tells of them (RFC 9530, Content-Digest)."""
+
+    def __init__(self, algorithm: str, value: bytes) -> None:
+        self.hash, self.value = hashed(algorithm, usedforsecurity=False), value
+
+    @classmethod
+    def of(cls, headers: Mapping[str, str]) -> "Check | None":
+        """What there is to check of an answer; None: nothing."""
+        found: dict[str, bytes] = {}
+        for key, value in _ITEM.findall(headers.get("Content-Digest", "")[:4096]):
+            if algorithm := _STRONG.get(key.lower()):
+                _put(found, algorithm, value)
+        return next((cls(*item) for item in found.items()), None)
+
+    def update(self, data: bytes | memoryview) -> None:
+        """More of its bytes."""
+        self.hash.update(data)
+
+    def wrong(self) -> bool:
+        """All have come: are they others?"""
+        return self.hash.digest() != self.value
 
 
 def _put(found: dict[str, bytes], algorithm: str, text: str) -> None:

@@ -22,6 +22,7 @@ from urllib.parse import quote
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
 from yarl import URL
 
 from playhead.errors import Busy, Damaged, Denied, Failure, Malformed, NotFound, Unavailable
@@ -68,6 +69,13 @@ class Answered(aiohttp.ClientResponse):
     """An answer whose connection counts among its origin's until it is closed."""
 
     client: "Client | None" = None
+    guard: "_Guarded | None" = None
+
+    async def start(self, connection: "Connection") -> "Answered":
+        if isinstance(connection.protocol, _Guarded):
+            self.guard = connection.protocol
+        await super().start(connection)
+        return self
 
     def close(self) -> None:
         super().close()
@@ -93,6 +101,11 @@ class Answered(aiohttp.ClientResponse):
         transport.pause_reading()
         return socket.socket(sock.family, socket.SOCK_STREAM, fileno=os.dup(sock.fileno()))
 
+    @property
+    def cut_off(self) -> bool:
+        """Did the connection end with an error? A body without a length does not show it."""
+        return self.guard is not None and self.guard.broken
+
     def came(self, count: int) -> None:
         """So many bytes of the body have come."""
         if self.client is not None:
@@ -108,6 +121,11 @@ class _Guarded(ResponseHandler):
     """
 
     given_away = False
+    broken = False  # did it end with an error?
+
+    def connection_lost(self, exc: BaseException | None, *more: object) -> None:
+        self.broken = exc is not None
+        super().connection_lost(exc, *more)
 
     def resume_reading(self, *how: bool, **more: bool) -> None:  # as aiohttp's versions differ
         if not self.given_away:

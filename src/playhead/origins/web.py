@@ -89,6 +89,7 @@ class _Answer:
     async def body(self, start: int, stop: int | None) -> Pieces:
         """The bytes [start, stop) from it (to its end where `stop` is None); then it is closed."""
         at = self.start
+        check = described.Check.of(self.response.headers) if stop is None or stop == self.stop else None
         try:
             with translated(self.response.url):
                 while stop is None or at < stop:
@@ -97,6 +98,8 @@ class _Answer:
                         async with aclosing(received(own, self.response, at, stop or at + self._left(at))) as views:
                             async for view in views:
                                 begin, at = at, at + len(view)
+                                if check:
+                                    check.update(view)
                                 if at > start:
                                     yield view[max(0, start - begin) :] if begin < start else view
                         break
@@ -108,12 +111,18 @@ class _Answer:
                         continue
                     self.response.came(len(chunk))
                     begin, at = at, at + len(chunk)
+                    if check:
+                        check.update(chunk)
                     if at <= start:
                         continue
                     if begin < start or (stop is not None and at > stop):
                         yield memoryview(chunk)[max(0, start - begin) : None if stop is None else stop - begin]
                     else:
                         yield chunk
+            if stop is None and self.response.cut_off:
+                raise Unavailable(f"{shown(self.response.url)} broke the connection off")
+            if check and check.wrong():
+                raise Damaged(f"{shown(self.response.url)} sends bytes that have not the digest that it tells of them")
             if stop is not None and at < stop:
                 raise Unavailable(f"{shown(self.response.url)} ended {stop - at:,} bytes early")
         finally:
@@ -130,6 +139,7 @@ class WebBlob(Blob):
     waiting: list[_Answer]  # none or one: the answer that opened this
     ranged: bool = True  # does the server answer with the range that is asked for?
     proposed: str | None = None  # the name that it says the file should have
+    media: str | None = None  # its Content-Type
     digests: Mapping[str, bytes] = field(default_factory=dict)  # what it says of the bytes: algorithm -> digest
 
     async def stream(self, start: int, stop: int) -> Pieces:
@@ -212,6 +222,7 @@ class WebTree(Tree):
             [answer],
             ranged=status != 200,
             proposed=described.file_name(headers.get("Content-Disposition")),
+            media=headers.get("Content-Type"),
             digests=described.digests(headers, whole=status == 200),
             modified=date(headers.get("Last-Modified")),
         )
@@ -349,7 +360,7 @@ def _checked(response: Answered, ask: Ask | None) -> _Answer:
     size = None if match[3] == "*" else int(match[3])
     if size is None:
         return _unknown_total(response, start, validator)
-    if not _fits((start, stop), _expected(ask, size)) or (length is not None and length != stop - start):
+    if stop > size or not _fits((start, stop), _expected(ask, size)) or (length is not None and length != stop - start):
         raise Damaged(f"{name} sends other bytes than were asked for ({headers['Content-Range']})")
     return _Answer(response, start, stop, size, validator)
 
@@ -361,10 +372,8 @@ def _unknown_total(response: Answered, start: int, validator: str | None) -> _An
 
 
 def _fits(sent: tuple[int, int], wanted: tuple[int, int]) -> bool:
-    """May an answer hold these bytes? It may begin earlier, or end earlier (RFC 9110, 15.3.7), but not both."""
-    if sent[0] == wanted[0]:
-        return sent[0] < sent[1] <= wanted[1]
-    return sent[0] < wanted[0] and sent[1] == wanted[1]
+    """May an answer hold these bytes: all of them, perhaps in whole blocks, or those at the beginning?"""
+    return sent[0] <= wanted[0] and (sent[1] >= wanted[1] or (sent[0] == wanted[0] and sent[0] < sent[1]))
 
 
 def _expected(ask: Ask, size: int) -> tuple[int, int]:

@@ -1,0 +1,551 @@
+"""Routes, a part -> the bytes of a file, fetched over several connections at once and written down.
+
+A lane is a connection, which fetches a stretch of what is missing. One that has nothing left takes over the end of the
+stretch that would be ready last; one that is far slower than the others gives all of its stretch up. A route is a way
+to the origin: directly, through a proxy, or to another server with the same file; new lanes go where lanes are fast,
+and a route that fails is left. What a player waits for is fetched first.
+
+What has come is in the file and in its journal within a second, or 8 MiB: more is not taken from the network before.
+"""
+
+import asyncio
+import random
+import time
+from bisect import insort
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from playhead.blob import Blob, FileSpan, Piece
+from playhead.doors.partial import MISSING, Partial
+from playhead.doors.ramp import Ramp
+from playhead.errors import Changed, Damaged, Denied, Failure, NotFound
+from playhead.pool import SIZE, Pool
+from playhead.transforms.journal import BLOCK
+
+WRITES = 4  # writes of all lanes that are under way
+TICK = 0.05  # seconds between looks at what goes on
+AHEAD = 3 << 20  # bytes that all lanes together hold before they write
+UNSURE = 6 << 20  # bytes that are written and not journaled, at most
+SYNCED = 2 << 20, 0.5  # bytes, or seconds, after which what was written is journaled
+IDLE = 0.5  # seconds after which a slow lane writes what it has
+SILENT = 5.0  # seconds for which a lane may wait for its first byte while others get theirs
+SLOW, AGE = 0.15, 1.0  # of the median pace: a lane is slow; seconds for which it may be
+PATIENCE, ODD = 6, 3  # failures in a row, and answers that cannot be right, that end a route
+LONGEST = 120.0  # seconds that a server may ask us to wait
+NEAR = 1 << 20  # bytes before which a lane comes soon enough to where a player waits
+FIRST, REQUEST = 8 << 20, 4.0  # bytes of a lane's first request; seconds of the later ones
+
+
+@dataclass(slots=True, eq=False)
+class Route:
+    """A way to the bytes."""
+
+    name: str
+    blob: Blob
+    lanes: int = 0
+    pace: float = 0.0  # bytes a second of one of its lanes
+    failed: int = 0  # times in a row, without a byte between them
+    odd: int = 0  # answers in a row that could not be right
+    until: float = 0.0  # not to be asked before
+    cap: int = 1 << 62  # bytes that a request may ask for
+    dead: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Lane:
+    """A connection, and its stretch. From `base` on it has written nothing; from `at` on nothing has come yet.
+
+    `asked` is where its request ends, `stop` where its stretch does.
+    """
+
+    route: Route
+    base: int
+    stop: int
+    at: int = 0
+    asked: int = 0
+    since_asked: int = 0  # where its request began
+    began: float = 0.0
+    first: float = 0.0  # when its first byte came
+    counted: int = 0
+    since: float = 0.0
+    pace: float = 0.0
+    given_up: bool = False
+    task: "asyncio.Task[None] | None" = None
+
+    @property
+    def left(self) -> int:
+        return self.stop - self.at
+
+    def measure(self, now: float) -> None:
+        """Its pace, over the last moments."""
+        took = now - max(self.since, self.began)
+        if took >= 0.2:
+            lately = self.counted / took
+            self.pace = lately if not self.pace else (self.pace + lately) / 2
+            self.counted, self.since = 0, now
+
+
+@dataclass(slots=True)
+class Rate:
+    """Bytes a second that all downloads of a process together may have; None: as many as come."""
+
+    limit: float | None = None
+    ready: float = 0.0
+
+    async def passed(self, length: int) -> None:
+        """Wait so that so many bytes are within the limit."""
+        if self.limit:
+            now = time.monotonic()
+            self.ready = max(self.ready, now - 0.2) + length / self.limit
+            if self.ready > now:
+                await asyncio.sleep(self.ready - now)
+
+
+@dataclass(slots=True)
+class Host:
+    """A server, and the connections that all downloads of a process together have to it."""
+
+    most: int = 64
+    open: int = 0
+    rate: Rate = field(default_factory=Rate)
+    taken: set[Path] = field(default_factory=set)  # targets of this run
+
+
+class Lanes:
+    """All lanes of one download. `said` is told what a person should know."""
+
+    def __init__(
+        self,
+        routes: Sequence[Route],
+        partial: Partial,
+        host: Host,
+        *,
+        streams: int | None = None,
+        said: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self.routes, self.partial, self.host, self.said = list(routes), partial, host, said
+        self.careful = routes[0].blob.tag is None  # nothing certain tells the version: compare where lanes begin
+        unmarked = self.careful and getattr(routes[0].blob, "validator", None) is None
+        alone = unmarked or not all(getattr(route.blob, "ranged", True) for route in routes)
+        self.ramp = Ramp(1 if alone else host.most, 1 if alone else streams)
+        self.open: list[Lane] = []
+        self.gaps: list[tuple[int, int]] = []  # what no lane has, in order
+        self.torn: dict[int, bytes] = {}  # beginnings of blocks, where lanes broke off
+        self.wanted: list[int] = []  # where players wait
+        self.news = asyncio.Event()  # something was written
+        self.due, self.synced = asyncio.Event(), asyncio.Event()
+        self.over = False
+        self.latency = 0.1
+        self.given_up = 0
+        self.pool = Pool(64)
+        self.threads = ThreadPoolExecutor(4, "playhead-write")
+
+    # ── from outside ──
+
+    async def run(self) -> None:
+        """Until all is written and journaled. Raises a Failure; what came is journaled all the same."""
+        self.gaps = list(self.partial.missing())
+        syncing = asyncio.create_task(self._syncing())
+        try:
+            while not self.partial.whole:
+                self._fill()
+                tasks = [lane.task for lane in self.open if lane.task]
+                await asyncio.wait([*tasks, syncing], timeout=TICK, return_when=asyncio.FIRST_COMPLETED)
+                if syncing.done():
+                    syncing.result()
+                for lane in [lane for lane in self.open if lane.task and lane.task.done()]:
+                    self._ended(lane)
+                self._look()
+                if not self.open and not self.gaps:
+                    self.gaps = list(self.partial.missing())
+        finally:
+            await self._end(syncing)
+
+    async def _end(self, syncing: "asyncio.Task[None]") -> None:
+        tasks = [lane.task for lane in self.open if lane.task]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        syncing.cancel()
+        await asyncio.gather(syncing, return_exceptions=True)
+        self.host.open -= len(self.open)
+        self.open.clear()
+        self.threads.shutdown()
+        self.pulse()
+        with suppress(Failure):
+            await asyncio.to_thread(self.partial.sync)
+
+    def want(self, at: int) -> None:
+        """A player waits for what is at an offset."""
+        at = at // BLOCK * BLOCK
+        if at not in self.wanted and not any(lane.at <= at + BLOCK and at - NEAR < lane.at for lane in self.open):
+            self.wanted.append(at)
+
+    def pulse(self) -> None:
+        """Wake all who wait for something to be written."""
+        self.news.set()
+        self.news = asyncio.Event()
+
+    @property
+    def pace(self) -> float:
+        """Bytes a second, now."""
+        return sum(lane.pace for lane in self.open)
+
+    # ── who fetches what ──
+
+    def _fill(self) -> None:
+        """Begin as many lanes as there should be."""
+        while self.wanted and (route := self._route()):
+            at = self.wanted.pop(0)
+            if stretch := self._from(at):
+                self._begin(route, stretch)
+        while len(self.open) < self.ramp.want and self.host.open < max(self.host.most, 1):
+            route = self._route()
+            if route is None:
+                if not self.open and all(route.dead for route in self.routes):
+                    raise Damaged("there is no way left to the file")
+                return
+            stretch = self._stretch(route)
+            if stretch is None:
+                return
+            self._begin(route, stretch)
+
+    def _route(self) -> Route | None:
+        """Where the next lane goes: to whichever has the fewest for its pace."""
+        now = time.monotonic()
+        ready = [route for route in self.routes if not route.dead and route.until <= now]
+        best = max((route.pace for route in ready), default=0.0)
+        return min(ready, key=lambda route: (route.lanes + 1) / (route.pace or best or 1.0), default=None)
+
+    def _begin(self, route: Route, stretch: tuple[int, int]) -> None:
+        start, stop = stretch
+        torn = b"" if self.careful else self.torn.pop(start, b"")
+        lane = Lane(route, start, stop, at=start + len(torn), began=time.monotonic())
+        self.open.append(lane)
+        route.lanes += 1
+        self.host.open += 1
+        lane.task = asyncio.create_task(self._fetch(lane, torn))
+
+    def _stretch(self, route: Route) -> tuple[int, int] | None:
+        """What a new lane fetches: of what nobody has, else the end of another's stretch."""
+        if not self.gaps:
+            return self._stolen(route)
+        start, stop = self.gaps.pop(0)
+        idle = max(1, self.ramp.want - len(self.open) - len(self.gaps))
+        share = -(-(stop - start) // idle // BLOCK) * BLOCK
+        border = min(stop, start + max(share, 4 * BLOCK))
+        self._free(border, stop)
+        return start, border
+
+    def _stolen(self, route: Route) -> tuple[int, int] | None:
+        busy = [lane for lane in self.open if lane.first and lane.left > 2 * BLOCK and not lane.given_up]
+        mine = route.pace or (_middle(lane.pace for lane in busy) if busy else 0.0)
+        lane = max(busy, key=lambda lane: lane.left / max(1.0, lane.pace), default=None)
+        if lane is None or not mine or not lane.pace:
+            return None
+        eta = lane.left / max(1.0, lane.pace)
+        if eta < 2 * self.latency + 0.05:
+            return None
+        if lane.pace < SLOW * mine and eta > 2 * (self.latency + lane.left / mine):
+            self._give_up(lane)
+            return self._stretch(route)
+        border = lane.stop - int(lane.left * mine / (mine + lane.pace))
+        if border < lane.asked < lane.stop - (lane.stop - border) // 3:
+            border = lane.asked  # nothing that it was sent is thrown away
+        border = -(-border // BLOCK) * BLOCK
+        if border >= lane.stop:
+            return None
+        stop, lane.stop = lane.stop, border
+        return border, stop
+
+    def _from(self, at: int) -> tuple[int, int] | None:
+        """What is to be fetched from an offset on, taken from whoever has it."""
+        for number, (start, stop) in enumerate(self.gaps):
+            if start <= at < stop:
+                del self.gaps[number]
+                self._free(start, at)
+                return at, stop
+        for lane in self.open:
+            if lane.at < at < lane.stop:
+                stop, lane.stop = lane.stop, at
+                return at, stop
+        return None
+
+    def _free(self, start: int, stop: int) -> None:
+        if start < stop:
+            insort(self.gaps, (start, stop))
+
+    def _give_up(self, lane: Lane) -> None:
+        """Nobody waits for this lane any more; what it has not brought is free."""
+        lane.given_up = True
+        self._free(lane.at // BLOCK * BLOCK, lane.stop)
+        lane.stop = lane.at // BLOCK * BLOCK
+        if lane.task:
+            lane.task.cancel()
+
+    # ── one lane ──
+
+    def _request(self, lane: Lane) -> int:
+        """Where a lane's next request ends."""
+        several = self.ramp.want > 1
+        length = int(lane.pace * REQUEST) if lane.pace else FIRST if several else lane.left
+        length = min(max(length, FIRST), lane.route.cap)
+        if lane.left < length * 3 // 2 and lane.left <= lane.route.cap:
+            return lane.stop
+        return min(lane.stop, lane.at + max(BLOCK, length // BLOCK * BLOCK))
+
+    async def _fetch(self, lane: Lane, torn: bytes) -> None:
+        writer = _Writer(self, lane, torn)
+        try:
+            while lane.at < lane.stop:
+                lane.asked, lane.since_asked = self._request(lane), lane.at
+                began = time.monotonic()
+                known = await self._known(lane, writer) if self.careful else b""
+                async with aclosing(lane.route.blob.stream(lane.at - len(known), lane.asked)) as stream:
+                    async for piece in stream:
+                        if not lane.first:
+                            lane.first = time.monotonic()
+                            self.latency = (self.latency + lane.first - began) / 2
+                        if known:
+                            piece, known = _compared(piece, known)
+                        await self._came(lane, writer, piece)
+                        if lane.stop <= lane.at < lane.asked:
+                            break
+                if lane.at < min(lane.asked, lane.stop):
+                    raise Damaged("a stream ended before all its bytes were there")
+                lane.route.odd = 0
+        except Damaged:  # what came with it is not to be trusted either
+            await writer.drop(lane.since_asked)
+            raise
+        finally:
+            await asyncio.shield(asyncio.ensure_future(writer.end()))
+
+    async def _known(self, lane: Lane, writer: "_Writer") -> bytes:
+        """What is before a lane and was written, to be fetched once more and compared; nothing, where nothing is."""
+        await writer.settled()
+        before = lane.base - BLOCK
+        if lane.at == lane.base and before >= 0 and self.partial.states[before // BLOCK] != MISSING:
+            return await asyncio.to_thread(self.partial.span(before, BLOCK).read)
+        return b""
+
+    async def _came(self, lane: Lane, writer: "_Writer", piece: Piece) -> None:
+        data = memoryview(await asyncio.to_thread(piece.read) if isinstance(piece, FileSpan) else piece)
+        data = data[: max(0, lane.left)]
+        lane.counted += len(data)
+        self.ramp.count(len(data))
+        if data and not self.careful:
+            lane.route.failed = 0
+        await writer.put(data)
+        await self.host.rate.passed(len(data))
+
+    def _ended(self, lane: Lane) -> None:
+        self.open.remove(lane)
+        if lane.first and not lane.pace:  # it was over before it was measured
+            lane.pace = lane.counted / max(0.01, time.monotonic() - lane.began)
+            self._weighed(lane)
+        lane.route.lanes -= 1
+        self.host.open -= 1
+        assert lane.task is not None
+        self._free(lane.base, lane.stop)
+        error = None if lane.task.cancelled() else lane.task.exception()
+        if isinstance(error, Failure) and not (lane.given_up and error.again):
+            self._failed(lane.route, error)
+        elif error is not None and not lane.given_up:
+            raise error
+
+    def _failed(self, route: Route, failure: Failure) -> None:
+        """A lane of a route has failed: wait, ask for less, have fewer, or leave the route. Raises what is final."""
+        now, fresh = time.monotonic(), time.monotonic() >= route.until
+        odd = isinstance(failure, Denied | NotFound | Damaged)  # of a file that was there a moment ago
+        if isinstance(failure, Changed) or not (failure.again or odd):
+            raise failure
+        route.failed += fresh
+        route.odd += odd
+        if odd:
+            route.cap = max(1 << 20, min(route.cap, 32 << 20) // 4)
+        others = sum(lane.route is route for lane in self.open)
+        self.ramp.refused(len(self.open)) if others else None
+        after = failure.after or 0.0
+        pause = max(after, random.uniform(0.5, 1) * min(16.0, 0.2 * 2**route.failed))
+        route.until = max(route.until, now + pause)
+        if after > LONGEST or route.failed >= PATIENCE or route.odd >= ODD:
+            route.dead = True
+            alive = [other for other in self.routes if not other.dead]
+            if not alive:
+                raise failure
+            self.said(f"{route.name} is left out: {failure.told}")
+
+    # ── looking after them ──
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        for lane in self.open:
+            if lane.first:
+                lane.measure(now)
+                self._weighed(lane)
+        begun = sum(lane.first > 0 for lane in self.open)
+        if self.open and (begun >= self.ramp.want or begun == len(self.open)):
+            self.ramp.begun(self.latency)
+        self.ramp.judge()
+        self._relieve(now)
+
+    @staticmethod
+    def _weighed(lane: Lane) -> None:
+        """Its route is as fast as its lanes are, the faster ones more: a slow one may be alone with it."""
+        share = 0.5 if lane.pace > lane.route.pace else 0.05
+        lane.route.pace += share * (lane.pace - lane.route.pace)
+
+    def _relieve(self, now: float) -> None:
+        """Give up a lane that is far slower than the others, a few times."""
+        known = [lane for lane in self.open if lane.pace and not lane.given_up]
+        if self.given_up >= 8:
+            return
+        for lane in self.open if known else ():
+            if not lane.first and not lane.given_up and now - lane.began > max(SILENT, 8 * self.latency):
+                self.given_up += 1
+                self._give_up(lane)
+                return
+        if len(known) < 3:
+            return
+        usual = _middle(lane.pace for lane in known)
+        for lane in known:
+            late = lane.left / lane.pace > 2 * (self.latency + lane.left / usual) + AGE
+            if lane.pace < SLOW * usual and now - lane.began > AGE and late:
+                self.given_up += 1
+                self._give_up(lane)
+                return
+
+    async def _syncing(self) -> None:
+        """Journal what was written, soon after it was."""
+        try:
+            while True:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(SYNCED[1]):
+                        await self.due.wait()
+                self.due.clear()
+                await asyncio.to_thread(self.partial.sync)
+                self.synced.set()
+                self.synced = asyncio.Event()
+        finally:
+            self.over = True
+            self.synced.set()
+
+    async def written(self) -> None:
+        """Something was written: wait while too much of it is not journaled."""
+        self.pulse()
+        while (unsure := self.partial.written - self.partial.have) >= SYNCED[0]:
+            self.due.set()
+            if unsure < UNSURE or self.over:
+                return
+            await self.synced.wait()
+
+
+def _middle(numbers: Iterable[float]) -> float:
+    """The median."""
+    ordered = sorted(numbers)
+    return ordered[len(ordered) // 2]
+
+
+def _compared(piece: Piece, known: bytes) -> tuple[Piece, bytes]:
+    """What is new of a piece that begins with what is known, and what is still to come of that. Raises Changed."""
+    data = memoryview(piece.read() if isinstance(piece, FileSpan) else piece)
+    length = min(len(data), len(known))
+    if data[:length] != known[:length]:
+        raise Changed("the file is another one than a moment ago")
+    return data[length:], known[length:]
+
+
+@dataclass(slots=True, eq=False)
+class _Writer:
+    """What a lane has and the file has not: memory that is filled while the last one is written."""
+
+    lanes: Lanes
+    lane: Lane
+    torn: bytes = b""  # what an earlier lane brought of the first block
+    filled: int = 0
+    memory: "memoryview | None" = None
+    writing: "deque[asyncio.Future[None]]" = field(default_factory=deque)
+    since: float = field(default_factory=time.monotonic)
+
+    async def put(self, data: memoryview) -> None:
+        """Take some bytes over."""
+        while data:
+            if self.memory is None:
+                self.memory = memoryview(self.lanes.pool.take())
+                self.filled = len(self.torn)
+                self.memory[: self.filled] = self.torn
+            room = min(len(data), SIZE - self.filled)
+            self.memory[self.filled : self.filled + room] = data[:room]
+            self.filled, data = self.filled + room, data[room:]
+            self.lane.at += room
+            if self.filled >= self._enough() or self.lane.at >= self.lane.stop:
+                await self.flush()
+
+    def _enough(self) -> int:
+        """Bytes after which they are written: a share of what all lanes may hold, or a block when they come slowly."""
+        share = AHEAD // max(1, len(self.lanes.open)) // BLOCK * BLOCK
+        return BLOCK if time.monotonic() - self.since > IDLE else max(BLOCK, min(SIZE, share))
+
+    async def flush(self) -> None:
+        """Begin to write the whole blocks; the last of the file may be shorter."""
+        lane, partial = self.lane, self.lanes.partial
+        ready = self.filled if lane.at == partial.size else self.filled // BLOCK * BLOCK
+        if not ready or self.memory is None:
+            return
+        await self.settled(max(0, WRITES // max(1, len(self.lanes.open)) - 1))
+        memory, rest = self.memory, self.filled - ready
+        self.memory = memoryview(self.lanes.pool.take())
+        self.memory[:rest] = memory[ready : self.filled]
+        self.filled, self.since, self.torn = rest, time.monotonic(), b""
+        lane.route.failed = 0
+        self.writing.append(asyncio.ensure_future(self._written(memory, lane.base, ready)))
+        lane.base += ready
+
+    async def _written(self, memory: memoryview, at: int, length: int) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(self.lanes.threads, self.lanes.partial.write, at, memory[:length])
+        except BaseException:
+            self.lane.base = min(self.lane.base, at)
+            raise
+        finally:
+            whole = memory.obj
+            memory.release()
+            self.lanes.pool.put(whole)  # type: ignore[arg-type]
+        await self.lanes.written()
+
+    async def settled(self, most: int = 0) -> None:
+        """Wait until no more than so many writes are under way."""
+        while len(self.writing) > most:
+            await asyncio.shield(self.writing[0])
+            self.writing.popleft()
+
+    async def drop(self, start: int) -> None:
+        """Forget what came from an offset on."""
+        await self.flush()
+        await self.settled()
+        lane, self.filled, self.torn = self.lane, 0, b""
+        lane.at = min(lane.base, start // BLOCK * BLOCK)
+        blocks = range(lane.at // BLOCK, -(-lane.base // BLOCK))
+        lane.base = lane.at
+        await asyncio.to_thread(self.lanes.partial.forget, blocks)
+
+    async def end(self) -> None:
+        """Write what is whole."""
+        try:
+            await self.flush()
+            await self.settled()
+        finally:
+            if self.memory is None and self.torn:
+                self.lanes.torn[self.lane.base] = self.torn
+            if self.memory is not None:
+                if self.filled:
+                    self.lanes.torn[self.lane.base] = bytes(self.memory[: self.filled])
+                whole = self.memory.obj
+                self.memory.release()
+                self.lanes.pool.put(whole)  # type: ignore[arg-type]
+                self.memory = None
