@@ -22,7 +22,7 @@ from playhead.tree import Ask, Entry, Store, Tree, Why, lift, walk
 from playhead.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Iterable
+    from collections.abc import AsyncIterable, Iterable, Sequence
     from pathlib import Path
 
 __all__ = [
@@ -53,6 +53,7 @@ __all__ = [
     "concat",
     "cut",
     "deferred",
+    "download",
     "lift",
     "literal",
     "once",
@@ -92,6 +93,38 @@ def open(
     from playhead.origins.local import LocalTree
 
     return LocalTree(source)
+
+
+async def download(
+    source: "str | Blob",
+    target: "str | Path",
+    *,
+    streams: int | None = None,
+    proxies: "Sequence[str]" = (),
+    mirrors: "Sequence[str]" = (),
+    checksum: str | None = None,
+    limit: float | None = None,
+    exists: str = "refuse",
+) -> "Path":
+    """Fetch a URL, a file or a folder of a tree, or a blob into a file (or a folder); returns where it is.
+
+    Resumable: called again after an interruption it goes on, with the same version only. `streams` is the number of
+    connections (None: as many as pay), `checksum` ALG:HEX, `limit` bytes a second, `exists` what to do where the
+    target is there: "refuse", "overwrite" or "rename". Raises a Failure; what came stays beside the target.
+    """
+    from pathlib import Path
+
+    from playhead.gathering import Options, fetched
+
+    options = Options(
+        streams=streams,
+        proxies=tuple(proxies),
+        mirrors=tuple(mirrors),
+        checksum=checksum,
+        limit=limit,
+        exists=exists,
+    )
+    return await fetched(source, Path(target), options)
 
 
 def tar(members: "Iterable[tuple[str, Blob | bytes] | tuple[str, Blob | bytes, float]]") -> Blob:

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
@@ -19,6 +20,8 @@ from playhead.tree import Entry, Tree, below, segments
 from playhead.works import Works, folder_of
 
 if TYPE_CHECKING:
+    from playhead.app.downloads import Downloads
+    from playhead.app.items import Start
     from playhead.app.site import Site
     from playhead.origins.web import WebTree
     from playhead.transforms.ageheader import Identity
@@ -314,10 +317,19 @@ async def rooted(tree: Tree, path: str) -> Tree:
     return below(tree, path, await tree.find(path)) if path else tree
 
 
-async def site(sources: Sequence[str], config: Config, works: Works, *, login: bool) -> "Site":
+async def site(
+    sources: Sequence[str],
+    config: Config,
+    works: Works,
+    *,
+    login: bool,
+    downloads: Path | None = None,
+    start: "Start | None" = None,
+) -> "Site":
     """The server's application: the configuration's trees, and the SOURCEs as music, music2, ...
 
-    Raises the Failure of a SOURCE that cannot be read now.
+    With `downloads` also the queue into that folder, whose jobs `start` makes. Raises the Failure of a SOURCE that
+    cannot be read now.
     """
     from playhead.app.auth import Gate, networks
     from playhead.app.bundles import Limits
@@ -335,13 +347,38 @@ async def site(sources: Sequence[str], config: Config, works: Works, *, login: b
             raise Malformed(f"a SOURCE on the command line is called {name!r}, as a tree of the configuration is")
         if described.serve:
             trees[name] = known.named(name)
-    if not trees:
+    if not trees and downloads is None:
         raise Malformed("there is nothing to serve: give a folder or a URL, or describe a `[tree.NAME]`")
+    queue = await _queue(trees, config, downloads, start) if downloads and start else None
     packing = Packing(trees, config.prefix, config.bundles.urls, known.elsewhere)
     packing.bundles.folder = folder_of(config) / "bundles"
     packing.bundles.limits = Limits(config.bundles.members, config.bundles.bytes, config.bundles.at_once)
     gate = Gate(login, config.cors, networks(config.trusted_proxies))
-    return Site(trees, gate, config.prefix, works.figures, packing)
+    return Site(trees, gate, config.prefix, works.figures, packing, downloads=queue)
+
+
+async def _queue(trees: dict[str, Tree], config: Config, folder: Path, start: "Start") -> "Downloads":
+    """The queue of downloads, and its folder among the trees. Raises Malformed, Busy or Unavailable."""
+    from playhead.app.downloads import Downloads
+    from playhead.app.incoming import Incoming
+    from playhead.app.queue import Queue
+
+    if "downloads" in trees:
+        raise Malformed("a tree is called 'downloads', as the folder of the downloads is")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        why = os.strerror(error.errno or 0).lower()
+        raise Malformed(f"the folder of downloads, {str(folder)!r}, cannot be made: {why}") from error
+    folder = folder.resolve()
+    state = secrets.state_folder() / f"downloads-{secrets.fingerprint(str(folder))[:16]}"
+    queue = Queue(start, folder, state, at_once=config.downloads.at_once, trees=tuple(trees))
+    await queue.begin()
+    trees["downloads"] = Incoming(LocalTree(folder), folder, lambda: [item.job for item in queue.active.values()])
+    token = config.downloads.token
+    if token is not None:
+        token = secrets.hide(secrets.resolve(token, config.folder))
+    return Downloads(queue, token, tree="downloads", playing=True)
 
 
 async def readable(tree: Tree) -> None:

@@ -15,6 +15,7 @@ from playhead.errors import Failure, Malformed, Unsized
 from playhead.version import __version__
 
 if TYPE_CHECKING:
+    from playhead.app.items import Start
     from playhead.app.site import Site
     from playhead.blob import Pieces
     from playhead.config import Config
@@ -45,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
     serve.add_argument("--listen", metavar="HOST:PORT", help="where to listen (127.0.0.1:4040; port 0: any free one)")
     serve.add_argument("--no-login", action="store_true", help="let in whoever can reach the server")
     serve.add_argument("--browser", action="store_true", help="open the page in a browser")
+    serve.add_argument("--downloads", metavar="DIR", help="run a queue of downloads into DIR, and serve it too")
     serve.add_argument("--tls-cert", metavar="FILE", help="serve HTTPS with this certificate (PEM)")
     serve.add_argument("--tls-key", metavar="FILE", help="the certificate's key (PEM)")
 
@@ -204,7 +206,9 @@ async def _serve(options: argparse.Namespace) -> int:
     tls = _tls(options.tls_cert or _beside(config, config.tls_cert), options.tls_key or _beside(config, config.tls_key))
     works = Works(config)
     try:
-        site = await assemble.site(options.source, config, works, login=not options.no_login)
+        folder, start = _downloads(options)
+        login = not options.no_login
+        site = await assemble.site(options.source, config, works, login=login, downloads=folder, start=start)
         return await _served(site, host, port, tls, options, works)
     finally:
         await works.aclose()
@@ -233,8 +237,22 @@ async def _served(
     try:
         return await server.serve(site, sock, tls=tls, ready=ready)
     finally:
+        if site.downloads is not None:
+            await site.downloads.queue.aclose()
         for tree in site.trees.values():
             await tree.aclose()
+
+
+def _downloads(options: argparse.Namespace) -> "tuple[Path | None, Start | None]":
+    """The folder of the queue, and what starts its downloads; neither, where there is to be no queue."""
+    config: Config = options.config
+    named = options.downloads or config.downloads.folder
+    if not named:
+        return None, None
+    from playhead.gathering import Starting
+
+    place = Path(named).expanduser()
+    return place if options.downloads else config.folder / place, Starting(config)
 
 
 def _address(text: str) -> tuple[str, int]:
@@ -373,14 +391,14 @@ async def _pack(options: argparse.Namespace) -> int:
 
 
 async def _get(options: argparse.Namespace) -> int:
-    from playhead import gets
+    from playhead import gathering, gets
 
     sources = [*options.source, *await asyncio.to_thread(_lines, options.input)]
     if options.status:
         return await asyncio.to_thread(gets.status, sources, as_json=options.json)
     if not sources:
         raise Malformed("give a SOURCE, or a file of them by -i")
-    wanted = gets.Options(
+    wanted = gathering.Options(
         output=options.output,
         streams=options.streams,
         proxies=options.proxy or (),

@@ -84,6 +84,15 @@ class BundlesConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class DownloadsConfig:
+    """`[downloads]`: the folder that the queue fetches into (none: no queue), how many at once, /jsonrpc's token."""
+
+    folder: str | None = None
+    at_once: int = 3
+    token: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class LogConfig:
     """`[log]`: from which level on, and as text or JSON."""
 
@@ -104,6 +113,7 @@ class Config:
     memory: int = 256 << 20
     reservoir: ReservoirConfig = ReservoirConfig()
     bundles: BundlesConfig = BundlesConfig()
+    downloads: DownloadsConfig = DownloadsConfig()
     log: LogConfig = LogConfig()
     tree: Mapping[str, TreeConfig] = field(default_factory=dict)
     folder: Path = Path()
@@ -259,6 +269,10 @@ def _reservoir(value: Any) -> ReservoirConfig:
     return ReservoirConfig(**_checked(_table(value), ReservoirConfig, "reservoir"))
 
 
+def _downloads(value: Any) -> DownloadsConfig:
+    return DownloadsConfig(**_checked(_table(value), DownloadsConfig, "downloads"))
+
+
 def _bundles(value: Any) -> BundlesConfig:
     return BundlesConfig(**_checked(_table(value), BundlesConfig, "bundles"))
 
@@ -306,6 +320,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "trusted_proxies": _texts,
     "cors": _origins,
     "bundles": _bundles,
+    "downloads": _downloads,
     "members": _many,
     "bytes": _at_least(1),
     "at_once": _count,

@@ -31,12 +31,29 @@ log = logging.getLogger("playhead.queue")
 class Job(Protocol):
     """One download that runs."""
 
-    size: int | None  # None until known
-    have: int  # bytes that are on disk for certain
-    rate: float  # bytes a second now
-    connections: int
-    name: str  # of the target file, known after the first answer
-    path: Path | None  # where the whole file is (or its .part while it is not whole)
+    @property
+    def size(self) -> int | None:
+        """In bytes; None until it is known."""
+
+    @property
+    def have(self) -> int:
+        """Bytes that are on disk for certain."""
+
+    @property
+    def rate(self) -> float:
+        """Bytes a second, now."""
+
+    @property
+    def connections(self) -> int:
+        """How many it has open."""
+
+    @property
+    def name(self) -> str:
+        """Of the target; it is known after the first answer."""
+
+    @property
+    def path(self) -> Path | None:
+        """Where the whole file is, or what there is of it."""
 
     async def run(self) -> None:
         """Until whole and published. Raises a Failure. Cancelling it pauses: what is there stays on disk."""

@@ -12,7 +12,7 @@ from playhead.errors import Damaged, Malformed
 from playhead.transforms.boxes import boxed, children, needed
 
 _SAME = {b"avc3": b"avc1", b"hev1": b"hvc1"}  # one codec; parameter sets may stand among the samples as well
-_MOST = 64  # of one track
+_MOST, _LONG = 64, 1 << 20  # descriptions of one track, and bytes of each
 _SEALED = {b"encv", b"enca", b"encs", b"enct", b"drms", b"drmi", b"drmt"}
 _LOSSLESS = {b"fLaC", b"alac"}  # whose last sample is short, and decodes to no more than it lasts
 _PICTURE, _SOUND = 86, (36, 52, 72)  # where boxes begin: after a picture's fields; after those of sound, by version
@@ -49,8 +49,8 @@ def read(stsd: memoryview, handler: bytes) -> list[Description]:
 def _description(kind: bytes, body: memoryview, handler: bytes) -> Description:
     if kind in _SEALED:
         raise Malformed("it is encrypted, and can only be played by who has its key")
-    if len(body) < 8:
-        raise Damaged("a sample description is too short")
+    if not 8 <= len(body) <= _LONG:
+        raise Damaged(f"a sample description of {len(body):,} bytes is none")
     # the reference (bytes 6 and 7) is to the one file that there will be
     raw = boxed(kind, bytes(6), b"\0\1", body[8:])
     codec = _SAME.get(kind, kind).decode("ascii", "replace")
@@ -201,25 +201,24 @@ _RATES = [96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 
 
 def _silence(setup: _Setup) -> bytes:
     """A sample of AAC-LC without any sound, for an arrangement of channels; b"" where it is not known how."""
-    return _frame(_ELEMENTS[setup.channels]) if setup.kind == _AAC_LC and setup.channels < len(_ELEMENTS) else b""
+    known = setup.kind == _AAC_LC and 0 < setup.channels < len(_ELEMENTS)
+    return _frame(_ELEMENTS[setup.channels]) if known else b""
 
 
-# One channel, two, or the low tones; then which elements each arrangement of channels has (1.6.3.5).
-_ONE, _TWO, _LOW = 0, 1, 3
+# Which elements each arrangement of channels has (1.6.3.5): of one channel, of two, or of low tones.
 _ELEMENTS = ["", "1", "2", "12", "121", "122", "122L", "1222L"]
+_KINDS = {"1": "000", "2": "001", "L": "011"}
+_BODIES = {
+    "1": "0" * 22,  # a gain, a window, and neither pulses nor noise shaping nor gain control
+    "2": "1" + "0" * 35,  # in one window; then the same for each of the two
+    "L": "0" * 22,
+}
 
 
 def _frame(elements: str) -> bytes:
     """A raw data block (4.4.2.1) whose elements have no bands: nothing is heard, at any volume."""
-    bits, seen = "", {"1": 0, "2": 0, "L": 0}
-    for element in elements:
-        number = f"{seen[element]:04b}"
-        seen[element] += 1
-        if (
-            element == "2"
-        ):  # together: its window, then for each of the two its gain and no pulse, noise or gain control
-            bits += f"{_TWO:03b}{number}1" + "0" * 11 + "00" + ("0" * 8 + "000") * 2
-        else:  # its gain, its window, and the same
-            bits += f"{_LOW if element == 'L' else _ONE:03b}{number}" + "0" * 8 + "0" * 11 + "000"
-    bits += "111"
-    return int(bits.ljust(-(-len(bits) // 8) * 8, "0"), 2).to_bytes(-(-len(bits) // 8)) if elements else b""
+    numbers = [elements[:at].count(element) for at, element in enumerate(elements)]
+    blocks = [_KINDS[kind] + f"{n:04b}" + _BODIES[kind] for kind, n in zip(elements, numbers, strict=True)]
+    bits = "".join(blocks) + "111"
+    size = -(-len(bits) // 8)
+    return int(bits.ljust(8 * size, "0"), 2).to_bytes(size)

@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from operator import mul
 
-from playhead.errors import Malformed
-
 MOST = 1 << 24  # samples that may be written one by one, where they cannot be in runs
 
 
@@ -92,8 +90,6 @@ class Runs:
             return self
         if all(value * times % over == 0 for value in self.values):
             return Runs(self.counts, array("q", (value * times // over for value in self.values)))
-        if len(self) > MOST:
-            raise Malformed(f"more than {MOST:,} samples in units of time that do not go together")
         made, at = Runs(), 0
         for count, value in self:
             for _ in range(count):

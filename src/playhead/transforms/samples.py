@@ -125,6 +125,8 @@ class Samples:
     def _extend_sync(self, more: "Samples") -> None:
         if self.sync is None and more.sync is None:
             return
+        if self.count + more.count > MOST:
+            raise Malformed(f"more than {MOST:,} samples, of which some can be begun at, and some cannot")
         if self.sync is None:
             self.sync = _all(self.count)
         self.sync.extend(array("I", (n + self.count for n in (_all(more.count) if more.sync is None else more.sync))))
@@ -152,8 +154,6 @@ def _one_by_one(samples: Samples) -> "Numbers[int]":
 
 
 def _all(count: int) -> "Numbers[int]":
-    if count > MOST:
-        raise Malformed(f"more than {MOST:,} samples of which some can be begun at, and some cannot")
     return array("I", range(1, count + 1))
 
 

@@ -7,7 +7,7 @@ that a track is spliced in the plainest of three ways that shows the same:
 - flat: the samples in a row, shown by one edit. What edits say of each part goes into the times of its samples. What a
   part decodes but does not show (it was cut where no picture can be begun at) comes in single ticks before its
   beginning, which a further edit leaves out: who does not know that, drops it as too late to be shown.
-- sound: see there.
+- sound: see `sound`.
 - edited: everything in a row, shown by every edit of every part. For parts that are edited in some other way.
 """
 
@@ -19,11 +19,12 @@ from itertools import accumulate, pairwise
 
 from playhead.errors import Malformed
 from playhead.transforms.movie import NORMAL, SOUND, Track
-from playhead.transforms.runs import MOST, Runs
+from playhead.transforms.runs import Runs
 from playhead.transforms.samples import Samples
 from playhead.transforms.sound import countable, sound
 from playhead.transforms.timeline import Piece, Shown, Span, Spliced, edits, flicks, pieces
 
+_MOST = 1 << 21  # samples of parts that hide some
 _NEVER = 1 << 62  # a tick that none reaches
 
 
@@ -55,10 +56,15 @@ class _Row:
     late: frozenset[int] = frozenset()
 
 
+def _hides(piece: Piece) -> bool:
+    """Is some of it not shown?"""
+    return piece.shown.first < piece.shown.start or piece.shown.last >= piece.shown.stop
+
+
 def _row(piece: Piece, first: bool, last: bool) -> _Row | None:
     """What is needed of a part, if it is the first or the last or neither; None where nothing of it is shown."""
-    show, samples = piece.shown, piece.samples
-    if show.first >= show.start and show.last < show.stop:
+    samples = piece.samples
+    if not _hides(piece):
         return _Row(samples, 0, piece.start)
     decoded, at = _ticks_of(samples)
     seen = [number for number, tick in enumerate(at) if piece.start <= tick < piece.stop]
@@ -74,9 +80,7 @@ def _row(piece: Piece, first: bool, last: bool) -> _Row | None:
 
 
 def _ticks_of(samples: Samples) -> "tuple[array[int], array[int]]":
-    """When each sample is decoded, and when it is shown. Raises Malformed for too many of them."""
-    if samples.count > MOST:
-        raise Malformed(f"more than {MOST:,} samples, some of which are not to be shown")
+    """When each sample is decoded, and when it is shown."""
     decoded, at, now = array("q"), array("q"), 0
     for count, delta, offset in samples.spread():
         for _ in range(count):
@@ -90,6 +94,8 @@ def _flat(whole: Spliced, pieces: Sequence[Piece]) -> bool:
     """Splice so that all media is shown in a row. False, with nothing done, where edits say something else."""
     if not all(piece.shown.simple and piece.samples.count for piece in pieces):
         return False
+    if sum(piece.samples.count for piece in pieces if _hides(piece)) > _MOST:
+        raise Malformed(f"more than {_MOST:,} samples, some of which are not to be shown")
     rows = [row for n, piece in enumerate(pieces) if (row := _row(piece, n == 0, n == len(pieces) - 1))]
     if len(rows) < len(pieces):
         return False

@@ -7,8 +7,10 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from playhead.errors import Malformed
 from playhead.transforms.descriptions import Description
 from playhead.transforms.movie import NORMAL, SOUND, Edit, Track, common
+from playhead.transforms.runs import MOST
 from playhead.transforms.samples import Samples
 
 FLICKS = 705_600_000  # in a second
@@ -104,6 +106,8 @@ def pieces(
     tracks: Sequence[Track], shows: Sequence[Shown], starts: Sequence[int], scales: Sequence[int]
 ) -> tuple[Spliced, list[Piece]]:
     """The track that is to be made of the tracks of parts, empty, and its pieces. See `splice.spliced`."""
+    if len({track.timescale for track in tracks}) > 1 and sum(track.samples.count for track in tracks) > MOST:
+        raise Malformed(f"more than {MOST:,} samples, in units of time that are not all the same")
     whole = Spliced(tracks[0], _timescale(tracks))
     return whole, [
         _piece(whole, track, show, starts[n : n + 2], scale)
