@@ -56,13 +56,18 @@ class FromTree:
     name: str
     ways: list[tuple[str, Tree, str]]  # what a way is called, a tree, and a path in it
     mirrors: int = 0  # so many of the last ways are other servers'
+    proven: bool = False  # there is a digest, which would tell another version from this one
+    left: int = 0  # so many of the first ways are not asked any more
     again: dict[int, Retried] = field(default_factory=dict)
 
     async def routes(self, ask: Ask) -> list[Route]:
         """The ways that work. Raises what is wrong with the first, if none does."""
         found: list[Route] = []
         failed: list[Failure] = []
-        for number, (name, tree, path) in enumerate(self.ways):
+        for number, (name, tree, path) in list(enumerate(self.ways))[self.left :]:
+            proven = self.proven or bool(found and getattr(found[0].blob, "digests", None))
+            if found and not proven and number >= len(self.ways) - self.mirrors:
+                break  # it may be another version there, and nothing would tell
             first = number == len(self.ways) - 1 and not found
             try:
                 blob = await self._opened(number, tree, path, ask if not found else Ask(0, 0, ask.why), patient=first)
@@ -91,8 +96,14 @@ class FromTree:
         return self.again.setdefault(number, retried(tree))
 
     def flow(self) -> Pieces:
-        _, tree, path = self.ways[0]
-        return self._retried(0, tree).flow(path)
+        _, tree, path = self.ways[self.left]
+        return self._retried(self.left, tree).flow(path)
+
+    def leave(self) -> bool:
+        """Ask the first server no more; False where there is no mirror to go to."""
+        mirrors = len(self.ways) - self.mirrors
+        self.left = max(self.left + 1, mirrors)
+        return not self.proven and self.left < len(self.ways)
 
 
 class _Silent(Exception):
@@ -136,6 +147,10 @@ class FromParts:
     def flow(self) -> Pieces:
         raise Malformed("parts are joined only where their sizes are known")
 
+    def leave(self) -> bool:
+        """There is no other way."""
+        return False
+
 
 @dataclass(slots=True)
 class FromBlob:
@@ -152,6 +167,10 @@ class FromBlob:
 
     def flow(self) -> Pieces:
         return self.whole.stream(0, self.whole.size)
+
+    def leave(self) -> bool:
+        """There is no other way."""
+        return False
 
 
 class Gathering:
@@ -215,7 +234,8 @@ class Gathering:
         for mirror in self.options.mirrors:
             other, inner = self._source(mirror)
             ways.append((_shown(mirror), other, inner))
-        return FromTree(label, f"{text} {path}", name, ways, len(self.options.mirrors))
+        proven = self.options.checksum is not None
+        return FromTree(label, f"{text} {path}", name, ways, len(self.options.mirrors), proven)
 
     def _download(
         self, source: Any, tree: Tree | None, said: Callable[[str], None], place: Callable[[str], Path]
@@ -316,6 +336,7 @@ class Starting:
             name,
             [(_shown(uri), *way) for uri, way in zip(uris, ways, strict=True)],
             len(ways) - 1,
+            "checksum" in options,
         )
         host = self.hosts.setdefault(_host(tree), Host(MOST, rate=self.rate, taken=self.taken))
         folder, given = Path(options.get("dir", ".")), options.get("out")

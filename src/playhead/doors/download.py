@@ -17,7 +17,7 @@ from playhead.blob import Blob, FileSpan, Pieces, identity
 from playhead.doors.digests import Digest, wrong
 from playhead.doors.lanes import Host, Lanes, Route
 from playhead.doors.partial import CERTAIN, JOURNAL, LONGEST, PART, Partial, beside, opened, writing
-from playhead.errors import Changed, Damaged, Malformed, Unsized
+from playhead.errors import Busy, Changed, Damaged, Malformed, Unavailable, Unsized
 from playhead.transforms.journal import BLOCK
 from playhead.tree import Ask, Why, visible
 
@@ -38,6 +38,9 @@ class Source(Protocol):
 
     def flow(self) -> Pieces:
         """All of it, where its size is not known."""
+
+    def leave(self) -> bool:
+        """The way that was used has failed: go to another server, whose version may be another; is there one?"""
 
 
 class Download:
@@ -100,18 +103,26 @@ class Download:
         """Fetch it. Raises a Failure; what came stays, and the next run goes on with it."""
         self.state = "running"
         try:
-            for tried in range(1, TRIES + 1):
+            tried = 0
+            while True:
+                tried += 1
                 try:
                     with writing(self.target or Path(self.name)):
                         await self._once()
                     return
+                except (Busy, Unavailable) as failure:
+                    if not self.source.leave():
+                        raise
+                    self.said(f"{failure.told}; going to another server")
                 except Changed as failure:
-                    if tried == TRIES:
+                    if tried >= TRIES:
                         text = (
                             f"{failure}; it changes faster than it comes, or its server names another version each time"
                         )
                         raise Changed(text) from failure
                     self.said(f"{visible(self.name)} has changed meanwhile; it is fetched anew")
+                    if tried >= TRIES - 1:
+                        self.streams = 1  # one answer is of one version, whatever its server says with each
         except BaseException:
             self.state = "failed"
             raise
@@ -227,7 +238,7 @@ class Download:
                 os.utime(partial.fileno(), (time.time(), blob.modified.timestamp()))
         with suppress(OSError, AttributeError):
             os.setxattr(partial.fileno(), _MARK, _mark(blob, os.fstat(partial.fileno()).st_mtime_ns))
-        partial.publish()
+        partial.publish(over=self.exists == "overwrite")
 
     # ── without a size ──
 
@@ -237,6 +248,8 @@ class Download:
             self.target = await self._placed(Flowed(-1, None))
             self.name = self.target.name
             self.host.taken.add(self.target)
+        if self.partial:
+            self.partial.close()
         partial = self.partial = await asyncio.to_thread(opened, self.target, "", 0, f"{self.source.label} (flowing)")
         self.flowed = 0
         async with aclosing(self.source.flow()) as stream:
@@ -249,7 +262,7 @@ class Download:
         if self.digests:
             await self._verified(Flowed(partial.size, None), partial)
         await asyncio.to_thread(partial.trim)
-        await asyncio.to_thread(partial.publish)
+        await asyncio.to_thread(partial.publish, over=self.exists == "overwrite")
         self.state = "complete"
 
 

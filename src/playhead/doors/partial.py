@@ -36,18 +36,18 @@ class Partial:
     """The part of `target`. Made by `opened`; `said` is what there is to say of what was found."""
 
     def __init__(self, target: Path, tag: str, size: int, source: str, exactly: str) -> None:
+        self.fd = self.direct = self.log = -1
         self.target, self.tag, self.size = target, tag, size
         self.source = f"{source} #{blake2b(exactly.encode('utf-8', 'surrogateescape'), digest_size=8).hexdigest()}"
         self.part, self.journal = beside(target, PART), beside(target, JOURNAL)
         self.seed = journal.seed(tag, size, self.source)
-        self.states = bytearray(blocks_of(size))
+        self.states = bytearray()  # of its blocks, once there is room for them
         self.crcs: dict[int, int] = {}  # of blocks that are written and not journaled yet
         self.have = 0  # bytes that are journaled
         self.written = 0  # bytes that are in the file
         self.said: list[str] = []
         self.doubtful = False  # it was begun from an address with another query
         self.lock, self.syncing = threading.Lock(), threading.Lock()
-        self.fd = self.direct = self.log = -1
 
     # ── what is there ──
 
@@ -166,12 +166,19 @@ class Partial:
             if os.fstat(self.fd).st_size != self.size:
                 os.ftruncate(self.fd, self.size)
 
-    def publish(self) -> None:
-        """All is there and right: give it its name (blocks)."""
+    def publish(self, *, over: bool = False) -> None:
+        """All is there and right: give it its name (blocks). `over`: whatever has that name now.
+
+        Raises Malformed where something came to have it meanwhile; then the part stays.
+        """
         self.sync()
         with writing(self.target):
             os.fsync(self.fd)
-            os.rename(self.part, self.target)
+            try:
+                (os.rename if over else _renamed)(self.part, self.target)
+            except FileExistsError:
+                what = f"{visible(str(self.target))!r} came to be while it was fetched"
+                raise Malformed(f"{what}; all of it is in {self.part.name}") from None
             self.journal.unlink(missing_ok=True)
             _sync_folder(self.target.parent)
         self.close()
@@ -215,6 +222,7 @@ def opened(
                 _all(made.log, journal.header(tag, size, made.source))
             made.fd = os.open(made.part, _FLAGS, 0o666)
             _reserve(made, found)
+            made.states = bytearray(blocks_of(size))
             if hasattr(os, "O_DIRECT"):
                 with suppress(OSError):
                     made.direct = os.open(made.part, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_DIRECT)
@@ -357,6 +365,20 @@ def _sync_folder(folder: Path) -> None:
 
 
 _KEEP_SIZE = 1
+_HERE, _NOREPLACE = -100, 1
+
+
+def _renamed(old: Path, new: Path) -> None:
+    """Rename to a name that nothing has. Raises FileExistsError."""
+    if hasattr(_libc, "renameat2"):
+        if _libc.renameat2(_HERE, os.fsencode(old), _HERE, os.fsencode(new), _NOREPLACE) == 0:
+            return
+        number = ctypes.get_errno()
+        if number not in (errno.EINVAL, errno.ENOSYS):
+            raise OSError(number, os.strerror(number), str(new))
+    if os.path.lexists(new):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(new))
+    os.rename(old, new)
 
 
 def _fallocate(fd: int, size: int) -> None:
