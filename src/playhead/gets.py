@@ -151,7 +151,8 @@ class Teller:
             error = {"event": "error", "message": scrub(failure.told), "code": failure.code}
             self._json(self._about(download, error))
         else:
-            self.say(f"{visible(download.name)}: {failure.told}")
+            name = visible(download.name)
+            self.say(failure.told if name in failure.told else f"{name}: {failure.told}")
         self._over(download)
 
     def done(self, download: Download) -> None:

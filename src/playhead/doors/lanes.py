@@ -26,6 +26,7 @@ from playhead.errors import Changed, Damaged, Denied, Failure, NotFound
 from playhead.pool import SIZE, Pool
 from playhead.transforms.journal import BLOCK
 
+LIMITED = 4  # connections, where a rate that one of them may reach is the limit
 WRITES = 4  # writes of all lanes that are under way
 TICK = 0.05  # seconds between looks at what goes on
 AHEAD = 3 << 20  # bytes that all lanes together hold before they write
@@ -131,7 +132,8 @@ class Lanes:
         self.careful = routes[0].blob.tag is None  # nothing certain tells the version: compare where lanes begin
         unmarked = self.careful and getattr(routes[0].blob, "validator", None) is None
         alone = unmarked or not all(getattr(route.blob, "ranged", True) for route in routes)
-        self.ramp = Ramp(1 if alone else host.most, 1 if alone else streams)
+        most = min(host.most, LIMITED) if host.rate.limit else host.most
+        self.ramp = Ramp(1 if alone else most, 1 if alone else streams)
         self.open: list[Lane] = []
         self.gaps: list[tuple[int, int]] = []  # what no lane has, in order
         self.torn: dict[int, bytes] = {}  # beginnings of blocks, where lanes broke off
