@@ -1,7 +1,6 @@
 """`playhead get`, as a person meets it: names, files that are there, codes, and what it prints."""
 
 import hashlib
-import json
 import os
 import pty
 import random
@@ -552,6 +551,40 @@ def test_a_file_is_not_fetched_onto_itself(tmp_path: Path) -> None:
         assert holds(tmp_path / "f", SONG)
 
 
+PIECES = {f"x.00{number}": DATA[begin:end] for number, begin, end in ((1, 0, 1000), (2, 1000, HALF), (3, HALF, SIZE))}
+
+
+@pytest.mark.parametrize("given", ["a pattern", "in any order", "a folder"])
+def test_parts_become_one_file(tmp_path: Path, given: str) -> None:
+    with aside(Origin(PIECES)) as origin:
+        sources = {
+            "a pattern": [f"{origin.url}x.00[1-3]"],
+            "in any order": [f"{origin.url}x.00{number}" for number in (3, 1, 2)],
+            "a folder": [origin.url],
+        }[given]
+        well(get("--parts", *sources, "-o", "whole", folder=tmp_path), tmp_path, name="whole")
+
+
+def test_parts_of_which_one_is_missing_or_ends_early_become_no_file(tmp_path: Path) -> None:
+    with aside(Origin(PIECES)) as origin:
+        for fault, code in ((lies.status(404), 3), (lies.short(1000), 7)):
+            origin.always["x.003"] = fault
+            done = get("--parts", f"{origin.url}x.00[1-3]", "-o", "whole", folder=tmp_path)
+            failed(done, tmp_path, code, name="whole")
+        origin.always.clear()
+        well(get("--parts", f"{origin.url}x.00[1-3]", "-o", "whole", folder=tmp_path), tmp_path, name="whole")
+
+
+def test_a_part_that_changed_between_two_runs_is_not_mixed_in(tmp_path: Path) -> None:
+    with aside(Origin(PIECES)) as origin:
+        origin.always["x.003"] = lies.short(1000)
+        failed(get("--parts", f"{origin.url}x.00[1-3]", "-o", "whole", folder=tmp_path), tmp_path, 7, name="whole")
+        origin.always.clear()
+        origin.files["x.002"] = OTHER[1000:HALF]
+        done = get("--parts", f"{origin.url}x.00[1-3]", "-o", "whole", folder=tmp_path)
+        well(done, tmp_path, DATA[:1000] + OTHER[1000:HALF] + DATA[HALF:], name="whole")
+
+
 # ── what it prints ──
 
 
@@ -711,4 +744,3 @@ def test_help_says_what_each_option_does(tmp_path: Path) -> None:
     assert done.code == 0
     for option in ("-i", "-o", "-n", "--proxy", "--mirror", "--checksum", "--limit", "--overwrite", "--rename"):
         assert option in done.out
-    assert json.dumps(done.out)

@@ -18,7 +18,7 @@ from playhead.blob import Blob, Pieces
 from playhead.config import Config
 from playhead.doors import digests
 from playhead.doors.download import Download, cleaned, holder
-from playhead.doors.lanes import Host, Rate, Route
+from playhead.doors.route import Host, Rate, Route
 from playhead.errors import Changed, Failure, Malformed
 from playhead.origins.web import WebTree
 from playhead.secrets import scrub

@@ -25,7 +25,7 @@ from playhead.app.site import Site
 from playhead.blob import Pieces
 from playhead.doors import server
 from playhead.origins.memory import MemoryTree
-from playhead.transforms.mp4 import joined
+from playhead.transforms.mp4.film import joined
 from tests.browser import test_page
 from tests.browser.test_page import CHROMIUM, Complaints
 from tests.films import FFMPEG, made, probed

@@ -292,7 +292,7 @@ OTHERWISE: dict[str, tuple[Fault, tuple[int, ...]]] = {
     "whole blocks of 4096": (aligned(4096), (0,)),
     "whole blocks of 1 MiB": (aligned(1 << 20), (0,)),
     "chunked": (lies.chunked, (0,)),
-    "more after the end": (lies.extra(b"more" * 100), (0,)),
+    "more after the end": (lies.extra(b"more" * 100), (0, 6)),
     "HTTP/1.0": (lies.old, (0,)),
     "no total": (lies.total("*"), (0, 6)),
     # what cannot be right

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from playhead import Blob, Damaged, Malformed, literal
 from playhead.blob import Pieces
-from playhead.transforms import boxes, movie
-from playhead.transforms.mp4 import joined
-from playhead.transforms.runs import Runs
+from playhead.transforms.mp4 import boxes, movie
+from playhead.transforms.mp4.film import joined
+from playhead.transforms.mp4.runs import Runs
 from tests.films import FFMPEG, Seen, copied, made, probed, seen, silent
 from tests.laws import check_blob
 from tests.peers.playing import needs

@@ -15,8 +15,9 @@ from typing import Protocol
 
 from playhead.blob import Blob, FileSpan, Pieces, identity
 from playhead.doors.digests import Digest, wrong
-from playhead.doors.lanes import Host, Lanes, Route
+from playhead.doors.lanes import Lanes
 from playhead.doors.partial import CERTAIN, JOURNAL, LONGEST, PART, Partial, beside, opened, writing
+from playhead.doors.route import Host, Route
 from playhead.errors import Busy, Changed, Damaged, Malformed, Unavailable, Unsized
 from playhead.transforms.journal import BLOCK
 from playhead.tree import Ask, Why, visible

@@ -12,108 +12,29 @@ import asyncio
 import random
 import time
 from bisect import insort
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field
-from pathlib import Path
 
-from playhead.blob import Blob, FileSpan, Piece
+from playhead.blob import FileSpan, Piece
 from playhead.doors.partial import MISSING, Partial
 from playhead.doors.ramp import Ramp
+from playhead.doors.route import Host, Lane, Route
+from playhead.doors.writer import Writer
 from playhead.errors import Changed, Damaged, Denied, Failure, NotFound
-from playhead.pool import SIZE, Pool
+from playhead.pool import Pool
 from playhead.transforms.journal import BLOCK
 
 LIMITED = 4  # connections, where a rate that one of them may reach is the limit
-WRITES = 4  # writes of all lanes that are under way
 TICK = 0.05  # seconds between looks at what goes on
-AHEAD = 3 << 20  # bytes that all lanes together hold before they write
 UNSURE = 6 << 20  # bytes that are written and not journaled, at most
 SYNCED = 2 << 20, 0.5  # bytes, or seconds, after which what was written is journaled
-IDLE = 0.5  # seconds after which a slow lane writes what it has
 SILENT = 5.0  # seconds for which a lane may wait for its first byte while others get theirs
 SLOW, AGE = 0.15, 1.0  # of the median pace: a lane is slow; seconds for which it may be
 PATIENCE, ODD = 6, 3  # failures in a row, and answers that cannot be right, that end a route
 LONGEST = 120.0  # seconds that a server may ask us to wait
 NEAR = 1 << 20  # bytes before which a lane comes soon enough to where a player waits
 FIRST, REQUEST = 8 << 20, 4.0  # bytes of a lane's first request; seconds of the later ones
-
-
-@dataclass(slots=True, eq=False)
-class Route:
-    """A way to the bytes."""
-
-    name: str
-    blob: Blob
-    lanes: int = 0
-    pace: float = 0.0  # bytes a second of one of its lanes
-    failed: int = 0  # times in a row, without a byte between them
-    odd: int = 0  # answers in a row that could not be right
-    until: float = 0.0  # not to be asked before
-    cap: int = 1 << 62  # bytes that a request may ask for
-    dead: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class Lane:
-    """A connection, and its stretch. From `base` on it has written nothing; from `at` on nothing has come yet.
-
-    `asked` is where its request ends, `stop` where its stretch does.
-    """
-
-    route: Route
-    base: int
-    stop: int
-    at: int = 0
-    asked: int = 0
-    since_asked: int = 0  # where its request began
-    began: float = 0.0
-    first: float = 0.0  # when its first byte came
-    counted: int = 0
-    since: float = 0.0
-    pace: float = 0.0
-    given_up: bool = False
-    task: "asyncio.Task[None] | None" = None
-
-    @property
-    def left(self) -> int:
-        return self.stop - self.at
-
-    def measure(self, now: float) -> None:
-        """Its pace, over the last moments."""
-        took = now - max(self.since, self.began)
-        if took >= 0.2:
-            lately = self.counted / took
-            self.pace = lately if not self.pace else (self.pace + lately) / 2
-            self.counted, self.since = 0, now
-
-
-@dataclass(slots=True)
-class Rate:
-    """Bytes a second that all downloads of a process together may have; None: as many as come."""
-
-    limit: float | None = None
-    ready: float = 0.0
-
-    async def passed(self, length: int) -> None:
-        """Wait so that so many bytes are within the limit."""
-        if self.limit:
-            now = time.monotonic()
-            self.ready = max(self.ready, now - 0.2) + length / self.limit
-            if self.ready > now:
-                await asyncio.sleep(self.ready - now)
-
-
-@dataclass(slots=True)
-class Host:
-    """A server, and the connections that all downloads of a process together have to it."""
-
-    most: int = 64
-    open: int = 0
-    rate: Rate = field(default_factory=Rate)
-    taken: set[Path] = field(default_factory=set)  # targets of this run
 
 
 class Lanes:
@@ -301,7 +222,7 @@ class Lanes:
         return min(lane.stop, lane.at + max(BLOCK, length // BLOCK * BLOCK))
 
     async def _fetch(self, lane: Lane, torn: bytes) -> None:
-        writer = _Writer(self, lane, torn)
+        writer = Writer(self, lane, torn)
         try:
             while lane.at < lane.stop:
                 lane.asked, lane.since_asked = self._request(lane), lane.at
@@ -326,7 +247,7 @@ class Lanes:
         finally:
             await asyncio.shield(asyncio.ensure_future(writer.end()))
 
-    async def _known(self, lane: Lane, writer: "_Writer") -> bytes:
+    async def _known(self, lane: Lane, writer: Writer) -> bytes:
         """What is before a lane and was written, to be fetched once more and compared; nothing, where nothing is."""
         await writer.settled()
         before = lane.base - BLOCK
@@ -334,7 +255,7 @@ class Lanes:
             return await asyncio.to_thread(self.partial.span(before, BLOCK).read)
         return b""
 
-    async def _came(self, lane: Lane, writer: "_Writer", piece: Piece) -> None:
+    async def _came(self, lane: Lane, writer: Writer, piece: Piece) -> None:
         data = memoryview(await asyncio.to_thread(piece.read) if isinstance(piece, FileSpan) else piece)
         data = data[: max(0, lane.left)]
         lane.counted += len(data)
@@ -459,95 +380,3 @@ def _compared(piece: Piece, known: bytes) -> tuple[Piece, bytes]:
     if data[:length] != known[:length]:
         raise Changed("the file is another one than a moment ago")
     return data[length:], known[length:]
-
-
-@dataclass(slots=True, eq=False)
-class _Writer:
-    """What a lane has and the file has not: memory that is filled while the last one is written."""
-
-    lanes: Lanes
-    lane: Lane
-    torn: bytes = b""  # what an earlier lane brought of the first block
-    filled: int = 0
-    memory: "memoryview | None" = None
-    writing: "deque[asyncio.Future[None]]" = field(default_factory=deque)
-    since: float = field(default_factory=time.monotonic)
-
-    async def put(self, data: memoryview) -> None:
-        """Take some bytes over."""
-        while data:
-            if self.memory is None:
-                self.memory = memoryview(self.lanes.pool.take())
-                self.filled = len(self.torn)
-                self.memory[: self.filled] = self.torn
-            room = min(len(data), SIZE - self.filled)
-            self.memory[self.filled : self.filled + room] = data[:room]
-            self.filled, data = self.filled + room, data[room:]
-            self.lane.at += room
-            if self.filled >= self._enough() or self.lane.at >= self.lane.stop:
-                await self.flush()
-
-    def _enough(self) -> int:
-        """Bytes after which they are written: a share of what all lanes may hold, or a block when they come slowly."""
-        share = AHEAD // max(1, len(self.lanes.open)) // BLOCK * BLOCK
-        return BLOCK if time.monotonic() - self.since > IDLE else max(BLOCK, min(SIZE, share))
-
-    async def flush(self) -> None:
-        """Begin to write the whole blocks; the last of the file may be shorter."""
-        lane, partial = self.lane, self.lanes.partial
-        ready = self.filled if lane.at == partial.size else self.filled // BLOCK * BLOCK
-        if not ready or self.memory is None:
-            return
-        await self.settled(max(0, WRITES // max(1, len(self.lanes.open)) - 1))
-        memory, rest = self.memory, self.filled - ready
-        self.memory = memoryview(self.lanes.pool.take())
-        self.memory[:rest] = memory[ready : self.filled]
-        self.filled, self.since, self.torn = rest, time.monotonic(), b""
-        lane.route.failed = 0
-        self.writing.append(asyncio.ensure_future(self._written(memory, lane.base, ready)))
-        lane.base += ready
-
-    async def _written(self, memory: memoryview, at: int, length: int) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            await loop.run_in_executor(self.lanes.threads, self.lanes.partial.write, at, memory[:length])
-        except BaseException:
-            self.lane.base = min(self.lane.base, at)
-            raise
-        finally:
-            whole = memory.obj
-            memory.release()
-            self.lanes.pool.put(whole)  # type: ignore[arg-type]
-        await self.lanes.written()
-
-    async def settled(self, most: int = 0) -> None:
-        """Wait until no more than so many writes are under way."""
-        while len(self.writing) > most:
-            await asyncio.shield(self.writing[0])
-            self.writing.popleft()
-
-    async def drop(self, start: int) -> None:
-        """Forget what came from an offset on."""
-        await self.flush()
-        await self.settled()
-        lane, self.filled, self.torn = self.lane, 0, b""
-        lane.at = min(lane.base, start // BLOCK * BLOCK)
-        blocks = range(lane.at // BLOCK, -(-lane.base // BLOCK))
-        lane.base = lane.at
-        await asyncio.to_thread(self.lanes.partial.forget, blocks)
-
-    async def end(self) -> None:
-        """Write what is whole."""
-        try:
-            await self.flush()
-            await self.settled()
-        finally:
-            if self.memory is None and self.torn:
-                self.lanes.torn[self.lane.base] = self.torn
-            if self.memory is not None:
-                if self.filled:
-                    self.lanes.torn[self.lane.base] = bytes(self.memory[: self.filled])
-                whole = self.memory.obj
-                self.memory.release()
-                self.lanes.pool.put(whole)  # type: ignore[arg-type]
-                self.memory = None

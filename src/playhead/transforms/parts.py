@@ -16,8 +16,9 @@ from itertools import pairwise, product
 
 from playhead.blob import Blob, concat
 from playhead.errors import Malformed
-from playhead.transforms import mp3, mp4
-from playhead.transforms.mp4 import HEAD, together
+from playhead.transforms import mp3
+from playhead.transforms.mp4 import film
+from playhead.transforms.mp4.film import HEAD, together
 from playhead.tree import visible
 
 MOST = 10_000  # parts
@@ -156,7 +157,7 @@ async def whole(parts: Sequence[tuple[str, Blob]]) -> Blob:
     looks = await together(_looked(blob, lock) for blob in blobs)
     kinds = {look.kind for look in looks}
     if kinds == {_MP4}:
-        return await mp4.joined(blobs, [visible(name) for name in names], [look.head for look in looks])
+        return await film.joined(blobs, [visible(name) for name in names], [look.head for look in looks])
     if kinds == {_MP3}:
         return mp3.joined(blobs, [look.sound for look in looks if look.sound])
     if kinds == {_TS} or (kinds != {_RAR} and _split(names)):

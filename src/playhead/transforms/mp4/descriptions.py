@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from playhead.errors import Damaged, Malformed
-from playhead.transforms.boxes import boxed, children, needed
+from playhead.transforms.mp4.boxes import boxed, children, needed
 
 _SAME = {b"avc3": b"avc1", b"hev1": b"hvc1"}  # one codec; parameter sets may stand among the samples as well
 _MOST, _LONG = 64, 1 << 20  # descriptions of one track, and bytes of each

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 
 from playhead.errors import Damaged, Malformed
-from playhead.transforms.boxes import Numbers, child, full, needed, numbers, packed, table
-from playhead.transforms.runs import MOST, Runs
+from playhead.transforms.mp4.boxes import Numbers, child, full, needed, numbers, packed, table
+from playhead.transforms.mp4.runs import MOST, Runs
 
 FAR = 0xFFFFFFFF  # offsets beyond it need co64
 

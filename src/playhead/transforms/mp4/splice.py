@@ -18,11 +18,11 @@ from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
 from playhead.errors import Malformed
-from playhead.transforms.movie import NORMAL, SOUND, Track
-from playhead.transforms.runs import Runs
-from playhead.transforms.samples import Samples
-from playhead.transforms.sound import countable, sound
-from playhead.transforms.timeline import Piece, Shown, Span, Spliced, edits, flicks, pieces
+from playhead.transforms.mp4.movie import NORMAL, SOUND, Track
+from playhead.transforms.mp4.runs import Runs
+from playhead.transforms.mp4.samples import Samples
+from playhead.transforms.mp4.sound import countable, sound
+from playhead.transforms.mp4.timeline import Piece, Shown, Span, Spliced, edits, flicks, pieces
 
 _MOST = 1 << 21  # samples of parts that hide some
 _NEVER = 1 << 62  # a tick that none reaches

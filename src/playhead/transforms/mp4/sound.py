@@ -10,9 +10,9 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from playhead.transforms.runs import Runs
-from playhead.transforms.samples import Samples
-from playhead.transforms.timeline import Piece, Spliced, edits, rounded
+from playhead.transforms.mp4.runs import Runs
+from playhead.transforms.mp4.samples import Samples
+from playhead.transforms.mp4.timeline import Piece, Spliced, edits, rounded
 
 _SILENT = 1 << 20  # samples of silence in a row, at most
 _GAPS = 1000  # in the sound of a part, at most, if they are to be filled

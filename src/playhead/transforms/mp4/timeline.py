@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from playhead.errors import Malformed
-from playhead.transforms.descriptions import Description
-from playhead.transforms.movie import NORMAL, SOUND, Edit, Track, common
-from playhead.transforms.runs import MOST
-from playhead.transforms.samples import Samples
+from playhead.transforms.mp4.descriptions import Description
+from playhead.transforms.mp4.movie import NORMAL, SOUND, Edit, Track, common
+from playhead.transforms.mp4.runs import MOST
+from playhead.transforms.mp4.samples import Samples
 
 FLICKS = 705_600_000  # in a second
 _FINEST = 100_000_000  # ticks in a second, where those of the parts are to be whole in it

@@ -19,13 +19,13 @@ from typing import Any, TypeVar
 
 from playhead.blob import Blob
 from playhead.errors import Damaged, Malformed
-from playhead.transforms import movie
-from playhead.transforms.boxes import HEADER, box
-from playhead.transforms.layout import Sources, laid
-from playhead.transforms.movie import FRAGMENTED, PICTURE, SOUND, Movie, Track
-from playhead.transforms.samples import Samples
-from playhead.transforms.splice import spliced
-from playhead.transforms.timeline import FLICKS, Shown, Spliced, shown
+from playhead.transforms.mp4 import movie
+from playhead.transforms.mp4.boxes import HEADER, box
+from playhead.transforms.mp4.layout import Sources, laid
+from playhead.transforms.mp4.movie import FRAGMENTED, PICTURE, SOUND, Movie, Track
+from playhead.transforms.mp4.samples import Samples
+from playhead.transforms.mp4.splice import spliced
+from playhead.transforms.mp4.timeline import FLICKS, Shown, Spliced, shown
 
 T = TypeVar("T")
 

@@ -14,12 +14,12 @@ from itertools import accumulate, pairwise
 
 from playhead.blob import Blob, concat, cut, literal
 from playhead.errors import Malformed
-from playhead.transforms import movie
-from playhead.transforms.boxes import boxed, media_header
-from playhead.transforms.descriptions import parameter_sets
-from playhead.transforms.movie import PICTURE, Edit, Written, common
-from playhead.transforms.samples import FAR, Samples
-from playhead.transforms.timeline import FLICKS, Spliced
+from playhead.transforms.mp4 import movie
+from playhead.transforms.mp4.boxes import boxed, media_header
+from playhead.transforms.mp4.descriptions import parameter_sets
+from playhead.transforms.mp4.movie import PICTURE, Edit, Written, common
+from playhead.transforms.mp4.samples import FAR, Samples
+from playhead.transforms.mp4.timeline import FLICKS, Spliced
 
 _NEAR = 64 << 10  # bytes between two runs of media that are not worth two cuts
 _RUNS = 100_000

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from math import gcd
 
 from playhead.errors import Damaged, Malformed
-from playhead.transforms import descriptions, samples
-from playhead.transforms.boxes import boxed, child, children, full, needed, version
-from playhead.transforms.descriptions import Description
-from playhead.transforms.samples import Samples
+from playhead.transforms.mp4 import descriptions, samples
+from playhead.transforms.mp4.boxes import boxed, child, children, full, needed, version
+from playhead.transforms.mp4.descriptions import Description
+from playhead.transforms.mp4.samples import Samples
 
 PICTURE, SOUND = b"vide", b"soun"
 _KEPT = {PICTURE, SOUND, b"sbtl", b"subt", b"text", b"clcp"}

@@ -1,0 +1,1 @@
+"""MP4 parts -> one MP4: begin with `film`."""
