@@ -100,13 +100,14 @@ async def _one(download: Download, teller: "Teller", options: Options) -> int:
     await download.run()
     teller.done(download)
     if options.on_done and download.state == "complete":
-        environment = os.environ | {"PLAYHEAD_FILE": str(download.path)}
+        place = str((download.path or Path()).absolute())  # a name may begin with "-"
+        environment = os.environ | {"PLAYHEAD_FILE": place}
         process = await asyncio.create_subprocess_exec(
             "sh",
             "-c",
             options.on_done,
             "playhead",
-            str(download.path),
+            place,
             env=environment,
             stdin=asyncio.subprocess.DEVNULL,
         )

@@ -16,7 +16,7 @@ from typing import Protocol
 from playhead.blob import Blob, FileSpan, Pieces, identity
 from playhead.doors.digests import Digest, wrong
 from playhead.doors.lanes import Lanes
-from playhead.doors.partial import CERTAIN, JOURNAL, LONGEST, PART, Partial, beside, opened, writing
+from playhead.doors.partial import CERTAIN, JOURNAL, LONGEST, OLD, PART, Partial, beside, opened, writing
 from playhead.doors.route import Host, Route
 from playhead.errors import Busy, Changed, Damaged, Malformed, Unavailable, Unsized
 from playhead.transforms.journal import BLOCK
@@ -72,6 +72,7 @@ class Download:
         self.lanes: Lanes | None = None
         self.flowed = self.fetched = 0  # bytes of a file without a size; bytes that were there before this run
         self.checked = 0  # bytes that were verified
+        self.changed = False  # while it came: nothing that is there counts then
 
     # ── what it looks like from outside ──
 
@@ -116,6 +117,7 @@ class Download:
                         raise
                     self.said(f"{failure.told}; going to another server")
                 except Changed as failure:
+                    self.changed = True
                     if tried >= TRIES:
                         text = (
                             f"{failure}; it changes faster than it comes, or its server names another version each time"
@@ -144,7 +146,7 @@ class Download:
         if self.target is None:
             self.target = await self._placed(blob)
             self.name = self.target.name
-            self.host.taken.add(self.target)
+            self.host.taken.update(_names(self.target))
         if self.state == "already":
             return
         if self.partial:
@@ -156,6 +158,8 @@ class Download:
         )
         for line in self.partial.said:
             self.said(line)
+        if self.changed and self.partial.have:
+            await asyncio.to_thread(self.partial.begin_anew)
         if (blob.tag is None or self.partial.doubtful) and self.partial.have:
             await self._compared(blob, self.partial)
         self.fetched = self.partial.have
@@ -172,7 +176,7 @@ class Download:
         self.name = target.name
         if not target.parent.is_dir():
             raise Malformed(f"{visible(str(target.parent))!r} is not a folder")
-        if target in self.host.taken:
+        if self.host.taken.intersection(_names(target)):
             if self.exists != "rename":
                 raise Malformed(f"two SOURCEs are called {visible(str(target))!r}: give --rename, or fetch them apart")
         elif not os.path.lexists(target):
@@ -181,7 +185,7 @@ class Download:
             raise Malformed(f"{visible(str(target))!r} is there already, and is no plain file")
         elif self.exists == "overwrite":
             return target
-        if target not in self.host.taken and await asyncio.to_thread(self._same, target, blob):
+        if not self.host.taken.intersection(_names(target)) and await asyncio.to_thread(self._same, target, blob):
             self.state = "already"
             return target
         if self.exists == "rename":
@@ -194,6 +198,8 @@ class Download:
         with target.open("rb") as file:
             found = os.fstat(file.fileno())
             if found.st_size != blob.size:
+                return False
+            if blob.tag is None and getattr(blob, "validator", None) is None and not self.digests:
                 return False
             if self.digests:
                 return wrong(file, blob.size, self.digests, lambda count: None) is None
@@ -248,7 +254,7 @@ class Download:
         if self.target is None:
             self.target = await self._placed(Flowed(-1, None))
             self.name = self.target.name
-            self.host.taken.add(self.target)
+            self.host.taken.update(_names(self.target))
         if self.partial:
             self.partial.close()
         partial = self.partial = await asyncio.to_thread(opened, self.target, "", 0, f"{self.source.label} (flowing)")
@@ -276,9 +282,9 @@ class Flowed(Blob):
 
 def version(blob: Blob) -> str:
     """What tells one version of a file at an address from another; not the address, for its signature may expire."""
-    if blob.tag is None:
-        return identity("weak", blob.size, str(blob.modified)) or ""
     validator = getattr(blob, "validator", None)
+    if blob.tag is None:
+        return identity("weak", blob.size, str(blob.modified), str(validator)) or ""
     return identity("web", validator) or blob.tag
 
 
@@ -286,6 +292,7 @@ def cleaned(name: str) -> str:
     """A name from a stranger as a name of a file here: one, visible, not hidden, and not too long."""
     text = visible(name.replace("\\", "/").rstrip("/").rpartition("/")[2]).strip(" .")
     text = text if name.strip(" ")[:1] != "." or not text else f"_{text}"
+    text += "_" * text.endswith((PART, JOURNAL, OLD))
     stem, dot, extension = text.rpartition(".")
     while len(text.encode()) > LONGEST:
         if not stem or len(extension) > 20:
@@ -301,6 +308,11 @@ def other(target: Path, taken: Container[Path]) -> Path:
     while os.path.lexists(made := target.with_name(f"{stem} ({number}){target.suffix}")) or made in taken:
         number += 1
     return made
+
+
+def _names(target: Path) -> set[Path]:
+    """What a download to a target writes to."""
+    return {target, beside(target, PART), beside(target, JOURNAL)}
 
 
 def _mark(blob: Blob, mtime: int) -> bytes:

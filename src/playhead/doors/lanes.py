@@ -19,7 +19,7 @@ from contextlib import aclosing, suppress
 from playhead.blob import FileSpan, Piece
 from playhead.doors.partial import MISSING, Partial
 from playhead.doors.ramp import Ramp
-from playhead.doors.route import Host, Lane, Route
+from playhead.doors.route import Host, Lane, Route, surely
 from playhead.doors.writer import Writer
 from playhead.errors import Changed, Damaged, Denied, Failure, NotFound
 from playhead.pool import Pool
@@ -50,9 +50,9 @@ class Lanes:
         said: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.routes, self.partial, self.host, self.said = list(routes), partial, host, said
-        self.careful = routes[0].blob.tag is None  # nothing certain tells the version: compare where lanes begin
-        unmarked = self.careful and getattr(routes[0].blob, "validator", None) is None
-        alone = unmarked or not all(getattr(route.blob, "ranged", True) for route in routes)
+        # Where nothing certain tells the version, there is one lane, and each answer is compared where it begins.
+        self.careful = any(route.blob.tag is None for route in routes)
+        alone = self.careful or not all(getattr(route.blob, "ranged", True) for route in routes)
         most = min(host.most, LIMITED) if host.rate.limit else host.most
         self.ramp = Ramp(1 if alone else most, 1 if alone else streams)
         self.open: list[Lane] = []
@@ -62,6 +62,7 @@ class Lanes:
         self.news = asyncio.Event()  # something was written
         self.due, self.synced = asyncio.Event(), asyncio.Event()
         self.over = False
+        self.broken: BaseException | None = None  # what the disk has failed with
         self.latency = 0.1
         self.given_up = 0
         self.pool = Pool(64)
@@ -80,13 +81,16 @@ class Lanes:
                 await asyncio.wait([*tasks, syncing], timeout=TICK, return_when=asyncio.FIRST_COMPLETED)
                 if syncing.done():
                     syncing.result()
+                if self.broken:
+                    raise self.broken
                 for lane in [lane for lane in self.open if lane.task and lane.task.done()]:
                     self._ended(lane)
                 self._look()
                 if not self.open and not self.gaps:
                     self.gaps = list(self.partial.missing())
         finally:
-            await self._end(syncing)
+            await surely(self._end(syncing))
+        await asyncio.to_thread(self.partial.sync)
 
     async def _end(self, syncing: "asyncio.Task[None]") -> None:
         tasks = [lane.task for lane in self.open if lane.task]
@@ -165,7 +169,7 @@ class Lanes:
         return start, border
 
     def _stolen(self, route: Route) -> tuple[int, int] | None:
-        busy = [lane for lane in self.open if lane.first and lane.left > 2 * BLOCK and not lane.given_up]
+        busy = [lane for lane in self.open if lane.first and lane.left > 2 * BLOCK and not lane.ending]
         mine = route.pace or (_middle(lane.pace for lane in busy) if busy else 0.0)
         lane = max(busy, key=lambda lane: lane.left / max(1.0, lane.pace), default=None)
         if lane is None or not mine or not lane.pace:
@@ -204,7 +208,7 @@ class Lanes:
 
     def _give_up(self, lane: Lane) -> None:
         """Nobody waits for this lane any more; what it has not brought is free."""
-        lane.given_up = True
+        lane.given_up = lane.ending = True
         self._free(lane.at // BLOCK * BLOCK, lane.stop)
         lane.stop = lane.at // BLOCK * BLOCK
         if lane.task:
@@ -227,7 +231,7 @@ class Lanes:
             while lane.at < lane.stop:
                 lane.asked, lane.since_asked = self._request(lane), lane.at
                 began = time.monotonic()
-                known = await self._known(lane, writer) if self.careful else b""
+                known = await self._known(writer) if self.careful else b""
                 async with aclosing(lane.route.blob.stream(lane.at - len(known), lane.asked)) as stream:
                     async for piece in stream:
                         if not lane.first:
@@ -241,19 +245,21 @@ class Lanes:
                 if lane.at < min(lane.asked, lane.stop):
                     raise Damaged("a stream ended before all its bytes were there")
                 lane.route.odd = 0
-        except Damaged:  # what came with it is not to be trusted either
-            await writer.drop(lane.since_asked)
+        except Damaged:
+            writer.doubted = lane.since_asked  # what came with it is not to be trusted either
             raise
         finally:
-            await asyncio.shield(asyncio.ensure_future(writer.end()))
+            lane.ending = True
+            await surely(writer.end())
 
-    async def _known(self, lane: Lane, writer: Writer) -> bytes:
-        """What is before a lane and was written, to be fetched once more and compared; nothing, where nothing is."""
+    async def _known(self, writer: Writer) -> bytes:
+        """What is just before where a lane asks from, to be fetched once more and compared."""
+        await writer.flush()
         await writer.settled()
-        before = lane.base - BLOCK
-        if lane.at == lane.base and before >= 0 and self.partial.states[before // BLOCK] != MISSING:
-            return await asyncio.to_thread(self.partial.span(before, BLOCK).read)
-        return b""
+        before, known = writer.lane.base - BLOCK, b""
+        if before >= 0 and self.partial.states[before // BLOCK] != MISSING:
+            known = await asyncio.to_thread(self.partial.span(before, BLOCK).read)
+        return known + writer.held()
 
     async def _came(self, lane: Lane, writer: Writer, piece: Piece) -> None:
         data = memoryview(await asyncio.to_thread(piece.read) if isinstance(piece, FileSpan) else piece)
@@ -286,16 +292,16 @@ class Lanes:
         odd = isinstance(failure, Denied | NotFound | Damaged)  # of a file that was there a moment ago
         if isinstance(failure, Changed) or not (failure.again or odd):
             raise failure
+        others, after = sum(lane.route is route for lane in self.open), failure.after or 0.0
+        if others:
+            self.ramp.refused(len(self.open))
         route.failed += fresh
-        route.odd += odd
-        if odd:
+        route.odd += odd and fresh
+        if odd and not others:
             route.cap = max(1 << 20, min(route.cap, 32 << 20) // 4)
-        others = sum(lane.route is route for lane in self.open)
-        self.ramp.refused(len(self.open)) if others else None
-        after = failure.after or 0.0
-        pause = max(after, random.uniform(0.5, 1) * min(16.0, 0.2 * 2**route.failed))
+        pause = max(min(after, LONGEST), random.uniform(0.5, 1) * min(16.0, 0.2 * 2 ** min(route.failed, 8)))
         route.until = max(route.until, now + pause)
-        if after > LONGEST or route.failed >= PATIENCE or route.odd >= ODD:
+        if not others and (after > LONGEST or route.failed >= PATIENCE or route.odd >= ODD):
             route.dead = True
             alive = [other for other in self.routes if not other.dead]
             if not alive:
@@ -324,11 +330,11 @@ class Lanes:
 
     def _relieve(self, now: float) -> None:
         """Give up a lane that is far slower than the others, a few times."""
-        known = [lane for lane in self.open if lane.pace and not lane.given_up]
+        known = [lane for lane in self.open if lane.pace and not lane.ending]
         if self.given_up >= 8:
             return
         for lane in self.open if known else ():
-            if not lane.first and not lane.given_up and now - lane.began > max(SILENT, 8 * self.latency):
+            if not lane.first and not lane.ending and now - lane.began > max(SILENT, 8 * self.latency):
                 self.given_up += 1
                 self._give_up(lane)
                 return

@@ -13,6 +13,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -29,7 +30,7 @@ MISSING, WRITTEN, CERTAIN = range(3)  # of a block: to be fetched; in the file; 
 DIRECT = 4096  # alignment of writes past the page cache
 PART, JOURNAL, OLD = ".part", ".part.journal", ".part.old"
 LONGEST = 255 - len(JOURNAL)  # bytes of a name that leaves room for the others
-_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 class Partial:
@@ -46,6 +47,7 @@ class Partial:
         self.have = 0  # bytes that are journaled
         self.written = 0  # bytes that are in the file
         self.said: list[str] = []
+        self.broken: Failure | None = None  # why nothing can be journaled any more
         self.doubtful = False  # it was begun from an address with another query
         self.lock, self.syncing = threading.Lock(), threading.Lock()
 
@@ -113,6 +115,8 @@ class Partial:
     def sync(self) -> None:
         """Journal what was written (blocks): the data first on disk, then the journal. Raises Full, or Denied."""
         with self.syncing:
+            if self.broken:  # the system tells an error of the disk once
+                raise self.broken
             with self.lock:
                 fresh, self.crcs = self.crcs, {}
             if not fresh:
@@ -120,11 +124,10 @@ class Partial:
             try:
                 with writing(self.part):
                     os.fdatasync(self.fd)
-                    _all(self.log, journal.records(self.seed, [(block, crc, HERE) for block, crc in fresh.items()]))
+                    _appended(self.log, journal.records(self.seed, [(at, crc, HERE) for at, crc in fresh.items()]))
                     os.fdatasync(self.log)
-            except Failure:
-                with self.lock:
-                    self.crcs = fresh | self.crcs
+            except Failure as failure:
+                self.broken = failure
                 raise
             with self.lock:
                 for block in fresh:
@@ -136,7 +139,7 @@ class Partial:
         with self.syncing, self.lock, writing(self.part):
             gone = [block for block in blocks if self.states[block] != MISSING]
             entries = [(block, 0, DROPPED) for block in gone if self.states[block] == CERTAIN]
-            _all(self.log, journal.records(self.seed, entries))
+            _appended(self.log, journal.records(self.seed, entries))
             for block in gone:
                 self.have -= self.length(block) * (self.states[block] == CERTAIN)
                 self.written -= self.length(block)
@@ -174,6 +177,8 @@ class Partial:
         self.sync()
         with writing(self.target):
             os.fsync(self.fd)
+            if not os.path.samestat(os.fstat(self.fd), os.lstat(self.part)):
+                raise Damaged(f"{visible(str(self.part))!r} was replaced by something else while it was fetched")
             try:
                 (os.rename if over else _renamed)(self.part, self.target)
             except FileExistsError:
@@ -212,7 +217,7 @@ def opened(
     comes now is no version of anything, and must not replace one, unless `replaces`. Raises Full, Denied, Damaged, or
     Malformed where another process has it.
     """
-    made = Partial(target, tag, size, source[:900], exactly)
+    made = Partial(target, tag, size, source.encode("utf-8", "replace")[:900].decode("utf-8", "ignore"), exactly)
     try:
         with writing(made.part):
             made.log = _locked(made)
@@ -237,10 +242,12 @@ def opened(
 def _locked(made: Partial) -> int:
     log = os.open(made.journal, _FLAGS | os.O_APPEND, 0o600)
     try:
+        if not stat.S_ISREG(os.fstat(log).st_mode):
+            raise Malformed(f"{visible(str(made.journal))!r} is there, and is no plain file; take it away")
         fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.fstat(log).st_nlink == 0:  # its holder has just finished
             raise BlockingIOError
-    except OSError as error:
+    except (OSError, Failure) as error:
         os.close(log)
         if isinstance(error, BlockingIOError):
             who = _holder(made.journal)
@@ -260,7 +267,7 @@ def _holder(path: Path) -> str:
 
 def _found(made: Partial, plain: bool, replaces: bool) -> journal.Contents | None:
     """What the journal of an earlier run says, if it is of the same version; what cannot be explained is put aside."""
-    data = made.journal.read_bytes()
+    data = os.pread(made.log, os.fstat(made.log).st_size, 0)
     there = os.path.lexists(made.part)
     try:
         found = journal.read(data)
@@ -285,6 +292,8 @@ def _found(made: Partial, plain: bool, replaces: bool) -> journal.Contents | Non
         return None
     if not there or os.path.islink(made.part):
         return None
+    if made.doubtful:  # what is added must be read together with what is there
+        made.source, made.seed = found.name, journal.seed(found.tag, found.size, found.name)
     if changed:
         made.said.append(f"{visible(made.target.name)} has changed since; it is fetched anew")
         return None
@@ -354,6 +363,16 @@ def _all(fd: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
+
+
+def _appended(log: int, data: bytes) -> None:
+    """Add to a journal; what could only be written in part is taken back."""
+    before = os.fstat(log).st_size
+    try:
+        _all(log, data)
+    except OSError:
+        os.ftruncate(log, before)
+        raise
 
 
 def _sync_folder(folder: Path) -> None:

@@ -6,8 +6,10 @@ connection, which fetches a stretch of what is missing.
 
 import asyncio
 import time
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from playhead.blob import Blob
 
@@ -46,6 +48,7 @@ class Lane:
     since: float = 0.0
     pace: float = 0.0
     given_up: bool = False
+    ending: bool = False
     task: "asyncio.Task[None] | None" = None
 
     @property
@@ -59,6 +62,22 @@ class Lane:
             lately = self.counted / took
             self.pace = lately if not self.pace else (self.pace + lately) / 2
             self.counted, self.since = 0, now
+
+
+async def surely(work: Coroutine[Any, Any, None]) -> None:
+    """Do it to its end, however often this is cancelled meanwhile; then raise that."""
+    task, cancelled = asyncio.ensure_future(work), False
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            cancelled = True
+        except BaseException:
+            break
+    if cancelled:
+        task.exception()
+        raise asyncio.CancelledError
+    task.result()
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Executor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -26,8 +26,9 @@ class Crew(Protocol):
 
     partial: Partial
     pool: Pool
-    threads: Executor
+    threads: ThreadPoolExecutor
     torn: dict[int, bytes]
+    broken: BaseException | None
 
     @property
     def open(self) -> Sequence[Lane]:
@@ -48,6 +49,7 @@ class Writer:
     memory: "memoryview | None" = None
     writing: "deque[asyncio.Future[None]]" = field(default_factory=deque)
     since: float = field(default_factory=time.monotonic)
+    doubted: int | None = None  # from here on, what came is not to be trusted
 
     async def put(self, data: memoryview) -> None:
         """Take some bytes over."""
@@ -87,8 +89,9 @@ class Writer:
         loop = asyncio.get_running_loop()
         try:
             await loop.run_in_executor(self.lanes.threads, self.lanes.partial.write, at, memory[:length])
-        except BaseException:
+        except BaseException as error:
             self.lane.base = min(self.lane.base, at)
+            self.lanes.broken = self.lanes.broken or error
             raise
         finally:
             whole = memory.obj
@@ -102,10 +105,12 @@ class Writer:
             await asyncio.shield(self.writing[0])
             self.writing.popleft()
 
-    async def drop(self, start: int) -> None:
+    def held(self) -> bytes:
+        """What came of a block that is not whole."""
+        return bytes(self.memory[: self.filled]) if self.memory is not None else self.torn
+
+    async def _drop(self, start: int) -> None:
         """Forget what came from an offset on."""
-        await self.flush()
-        await self.settled()
         lane, self.filled, self.torn = self.lane, 0, b""
         lane.at = min(lane.base, start // BLOCK * BLOCK)
         blocks = range(lane.at // BLOCK, -(-lane.base // BLOCK))
@@ -113,16 +118,17 @@ class Writer:
         await asyncio.to_thread(self.lanes.partial.forget, blocks)
 
     async def end(self) -> None:
-        """Write what is whole."""
+        """Write what is whole, and is to be trusted."""
         try:
             await self.flush()
             await self.settled()
+            if self.doubted is not None:
+                await self._drop(self.doubted)
         finally:
-            if self.memory is None and self.torn:
-                self.lanes.torn[self.lane.base] = self.torn
+            rest = self.held()
+            if rest and len(rest) < BLOCK and self.lane.base + len(rest) == self.lane.at:
+                self.lanes.torn[self.lane.base] = rest
             if self.memory is not None:
-                if self.filled:
-                    self.lanes.torn[self.lane.base] = bytes(self.memory[: self.filled])
                 whole = self.memory.obj
                 self.memory.release()
                 self.lanes.pool.put(whole)  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ from urllib.parse import unquote_to_bytes
 _STRONG = {"sha-256": "sha256", "sha-512": "sha512", "sha-384": "sha384"}
 _WEAK = {"sha": "sha1", "sha-1": "sha1", "md5": "md5"}  # against accidents only
 _SENT = {"x-amz-checksum-sha256": "sha256", "x-amz-checksum-sha1": "sha1", "x-amz-checksum-crc32": "crc32"}
-_ITEM = re.compile(r"([A-Za-z0-9-]+)\s*=\s*:?([A-Za-z0-9+/=]+):?")
+_ITEM = re.compile(r"(?<![A-Za-z0-9-])([A-Za-z0-9-]{1,32})\s*=\s*:?([A-Za-z0-9+/=]+):?")
 _EXTENDED = re.compile(r"filename\*\s*=\s*([\w-]+)'[\w-]*'([^\s;,]+)", re.IGNORECASE)
 _QUOTED = re.compile(r'filename\s*=\s*"((?:[^"\\]|\\.)*)"', re.IGNORECASE)
 _TOKEN = re.compile(r"filename\s*=\s*([^\s\";]+)", re.IGNORECASE)
@@ -24,10 +24,9 @@ def file_name(disposition: str | None) -> str | None:
     """The name that Content-Disposition proposes, as it came: it is not clean yet."""
     text = (disposition or "")[:8192]
     if extended := _EXTENDED.search(text):
-        try:
-            return unquote_to_bytes(extended[2]).decode(extended[1])
-        except (UnicodeDecodeError, LookupError):
-            pass
+        charset = extended[1].lower()
+        if charset in ("utf-8", "iso-8859-1"):  # RFC 8187 wants no other
+            return unquote_to_bytes(extended[2]).decode(charset, "replace")
     if quoted := _QUOTED.search(text):
         return _recoded(re.sub(r"\\(.)", r"\1", quoted[1]))
     token = _TOKEN.search(text)

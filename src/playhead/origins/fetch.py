@@ -11,13 +11,14 @@ import os
 import re
 import socket
 import ssl
+import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from functools import cache, partial
+from functools import partial
 from urllib.parse import quote
 
 import aiohttp
@@ -347,8 +348,9 @@ class translated:
             raise _failure(error, shown(self.url)) from error
 
 
-@cache
 def _socks_errors() -> tuple[type[Exception], ...]:
+    if "aiohttp_socks" not in sys.modules:  # no proxy was asked for
+        return ()
     try:
         from aiohttp_socks import ProxyConnectionError, ProxyError, ProxyTimeoutError
     except ImportError:

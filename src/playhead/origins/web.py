@@ -150,6 +150,8 @@ class WebBlob(Blob):
             async with aclosing(answer.body(start, end)) as body:
                 async for piece in body:
                     yield piece
+            if end < stop and self.tag is None:  # nothing would tell whether the next answer is of the same version
+                raise Unavailable(f"{shown(answer.response.url)} gives less than was asked for")
             start, answer = end, None
 
     def __del__(self) -> None:
@@ -341,7 +343,7 @@ def _checked(response: Answered, ask: Ask | None) -> _Answer:
         raise Damaged(f"{name} sends the file encoded as {headers['Content-Encoding']!r}; its ranges mean nothing")
     if headers.get("Transfer-Encoding", "chunked").lower() not in ("chunked", "identity"):
         raise Damaged(f"{name} sends the file in a transfer encoding that nobody asked for")
-    validator = headers.get("ETag") or headers.get("Last-Modified")
+    validator = _validator(headers)
     length = response.content_length if "Transfer-Encoding" not in headers else None
     if response.status == 416 and ask is not None:
         unsatisfied = _UNSATISFIED.fullmatch(headers.get("Content-Range", "").strip())
@@ -369,6 +371,12 @@ def _unknown_total(response: Answered, start: int, validator: str | None) -> _An
     if start:
         raise Unsized(f"{shown(response.url)} does not say how long it is")
     return _Answer(response, NEAR + 1, None, None, validator)  # not to be taken: flow() asks again, without a range
+
+
+def _validator(headers: Mapping[str, str]) -> str | None:
+    """What tells versions apart: a strong ETag, else all that there is."""
+    etag, modified = headers.get("ETag", ""), headers.get("Last-Modified", "")
+    return etag if etag.startswith('"') else f"{etag} {modified}".strip() or None
 
 
 def _fits(sent: tuple[int, int], wanted: tuple[int, int]) -> bool:

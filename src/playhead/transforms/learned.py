@@ -13,9 +13,11 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from playhead.transforms.crc import crc32
 
+T = TypeVar("T", int, str)
 SOON = 2.0  # seconds after which a CRC is on disk
 
 
@@ -39,32 +41,35 @@ class Learned:
     versions: int = 0  # so many of them are versions
     writing: "asyncio.Task[None] | None" = None
     later: asyncio.TimerHandle | None = None
+    broken: Exception | None = None  # what `failed` raised
 
     def crc(self, number: int, crc: int) -> None:
         """The CRC-32 of a member is known."""
-        if number in self.crcs:
-            return
-        self.crcs[number] = crc
-        if self.path is not None:
-            self.lines.append(_line("crc", number, crc))
-            if self.writing is None and self.later is None:
-                self.later = asyncio.get_running_loop().call_later(SOON, self._begin)
+        new = number not in self.crcs and self._put(self.crcs, "crc", number, crc)
+        if new and self.writing is None and self.later is None:
+            self.later = asyncio.get_running_loop().call_later(SOON, self._begin)
 
     def pin(self, number: int, tag: str) -> None:
         """The version of a member is known."""
-        if number in self.pins:
-            return
-        self.pins[number] = tag
-        if self.path is not None:
-            self.lines.append(_line("pin", number, tag))
+        if number not in self.pins and self._put(self.pins, "pin", number, tag):
             self.versions += 1
+
+    def _put(self, known: dict[int, T], kind: str, number: int, value: T) -> bool:
+        """Remember something; is there a journal, where it is to be written too?"""
+        known[number] = value
+        if self.path is not None:
+            self.lines.append(_line(kind, number, value))
+        return self.path is not None
 
     async def settled(self) -> None:
         """Wait until each version that was learned so far is on disk."""
         while self.versions and self.path is not None:
             self._begin()
-            if self.writing is not None:
-                await asyncio.shield(self.writing)
+            if self.writing is None:
+                break
+            await asyncio.shield(self.writing)
+        if self.broken is not None:
+            raise self.broken
 
     def _begin(self) -> None:
         if self.later is not None:
@@ -82,7 +87,13 @@ class Learned:
             self.versions -= versions
         except OSError as error:
             self.path = None
-            self.failed(error)
+            try:
+                self.failed(error)
+            except Exception as failure:
+                self.broken = failure
+        except BaseException:
+            self.lines = lines + self.lines
+            raise
         finally:
             self.writing = None
 
