@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from bench import age, bundles, crypt, distant, economy, ground, kept, local, meters, page, remote
+from bench import age, bundles, crypt, distant, downloads, economy, ground, kept, local, meters, page, remote
 from bench.figures import FAULTS, Report
 
 BUSY = 0.2
@@ -34,6 +34,12 @@ BENCHMARKS: Mapping[str, Callable[[ground.Ground], Report]] = {
     "pack-remote": distant.pack_remote,
     "pack-range": distant.pack_range,
     "pack-memory": bundles.pack_memory,
+    "get-loopback": downloads.get_loopback,
+    "get-tls": downloads.get_tls,
+    "get-distant": downloads.get_distant,
+    "get-capped": downloads.get_capped,
+    "get-trickle": downloads.get_trickle,
+    "get-killed": downloads.get_killed,
 }
 
 

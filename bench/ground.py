@@ -15,7 +15,15 @@ from bench import meters, peers
 
 MIB = 1 << 20
 FILE = "random.bin"
-PROGRAMS = (("nginx", "-v"), ("rclone", "version"), ("curl", "--version"), ("wrk", "-v"))
+PROGRAMS = (
+    ("nginx", "-v"),
+    ("rclone", "version"),
+    ("curl", "--version"),
+    ("wrk", "-v"),
+    ("aria2c", "--version"),
+    ("axel", "--version"),
+    ("wget", "--version"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,10 +165,11 @@ def model() -> str:
 
 
 def version(name: str, option: str) -> str:
-    """`nginx version: nginx/1.22.1`, `rclone v1.75.2`, `wrk 4.1.0 [epoll] ...` -> name and number."""
+    """`nginx version: nginx/1.22.1`, `rclone v1.75.2`, `GNU Wget 1.21.3 built on ...` -> name and number."""
     try:
         done = subprocess.run([peers.program(name), option], capture_output=True, text=True, timeout=20)
     except peers.Missing:
         return f"no {name}"
-    words = (done.stdout + done.stderr).split("\n")[0].replace("nginx version: nginx/", "nginx ").split()
+    line = (done.stdout + done.stderr).split("\n")[0].replace("nginx version: nginx/", "nginx ")
+    words = line.replace("aria2 version", "aria2").removeprefix("GNU ").split()
     return " ".join(words[:2])

@@ -26,7 +26,7 @@ from playhead.transforms.retry import Retried, retried
 from playhead.tree import Ask, Tree, Why, join, walk
 
 AT_ONCE = 4  # files of a folder
-MOST = 128  # connections to one server
+MOST = 64  # connections to one server
 TOLD = 1.0  # seconds between lines of progress
 SAMPLE = 64 << 10  # bytes of a mirror that are compared at each of three places
 

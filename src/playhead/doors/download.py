@@ -8,17 +8,17 @@ old enough), the ends of what is there are fetched once more and compared before
 import asyncio
 import os
 import time
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Coroutine, Sequence
 from contextlib import aclosing, suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from playhead.blob import Blob, FileSpan, Pieces, identity
 from playhead.doors.digests import Digest, wrong
 from playhead.doors.lanes import Lanes
 from playhead.doors.partial import CERTAIN, JOURNAL, LONGEST, OLD, PART, Partial, beside, opened, writing
 from playhead.doors.route import Host, Route
-from playhead.errors import Busy, Changed, Damaged, Malformed, Unavailable, Unsized
+from playhead.errors import Busy, Changed, Damaged, Failure, Malformed, Unavailable, Unsized
 from playhead.transforms.journal import BLOCK
 from playhead.tree import Ask, Why, visible
 
@@ -153,8 +153,8 @@ class Download:
             self.partial.close()
         where = self.source.label, self.source.exactly
         plain, replaces = blob.tag is None or _page(blob, self.name), self.exists == "overwrite"
-        self.partial = await asyncio.to_thread(
-            opened, self.target, version(blob), blob.size, *where, plain=plain, replaces=replaces
+        self.partial = await _whole(
+            asyncio.to_thread(opened, self.target, version(blob), blob.size, *where, plain=plain, replaces=replaces)
         )
         for line in self.partial.said:
             self.said(line)
@@ -257,7 +257,8 @@ class Download:
             self.host.taken.update(_names(self.target))
         if self.partial:
             self.partial.close()
-        partial = self.partial = await asyncio.to_thread(opened, self.target, "", 0, f"{self.source.label} (flowing)")
+        label = f"{self.source.label} (flowing)"
+        partial = self.partial = await _whole(asyncio.to_thread(opened, self.target, "", 0, label))
         self.flowed = 0
         async with aclosing(self.source.flow()) as stream:
             async for piece in stream:
@@ -308,6 +309,17 @@ def other(target: Path, taken: Container[Path]) -> Path:
     while os.path.lexists(made := target.with_name(f"{stem} ({number}){target.suffix}")) or made in taken:
         number += 1
     return made
+
+
+async def _whole(opening: Coroutine[Any, Any, Partial]) -> Partial:
+    """A part that is opened in a thread; if this is cancelled meanwhile it is closed, for it has a lock."""
+    task = asyncio.ensure_future(opening)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        with suppress(Failure, OSError):
+            (await task).close()
+        raise
 
 
 def _names(target: Path) -> set[Path]:

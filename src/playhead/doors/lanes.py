@@ -25,6 +25,8 @@ from playhead.errors import Changed, Damaged, Denied, Failure, NotFound
 from playhead.pool import Pool
 from playhead.transforms.journal import BLOCK
 
+WORTH = 4  # times as long as a first byte takes: what a lane must have to do, to be worth a connection
+LITTLE, FEW, GATHERED = 64 << 10, 4, 0.01  # bytes; lanes; seconds that small pieces gather in, where there are many
 LIMITED = 4  # connections, where a rate that one of them may reach is the limit
 TICK = 0.05  # seconds between looks at what goes on
 UNSURE = 6 << 20  # bytes that are written and not journaled, at most
@@ -32,9 +34,9 @@ SYNCED = 2 << 20, 0.5  # bytes, or seconds, after which what was written is jour
 SILENT = 5.0  # seconds for which a lane may wait for its first byte while others get theirs
 SLOW, AGE = 0.15, 1.0  # of the median pace: a lane is slow; seconds for which it may be
 PATIENCE, ODD = 6, 3  # failures in a row, and answers that cannot be right, that end a route
+CROWDED = 2.0  # seconds before a connection is opened again to a server that refused one more
 LONGEST = 120.0  # seconds that a server may ask us to wait
 NEAR = 1 << 20  # bytes before which a lane comes soon enough to where a player waits
-FIRST, REQUEST = 8 << 20, 4.0  # bytes of a lane's first request; seconds of the later ones
 
 
 class Lanes:
@@ -63,7 +65,7 @@ class Lanes:
         self.due, self.synced = asyncio.Event(), asyncio.Event()
         self.over = False
         self.broken: BaseException | None = None  # what the disk has failed with
-        self.latency = 0.1
+        self.latency = 0.0
         self.given_up = 0
         self.pool = Pool(64)
         self.threads = ThreadPoolExecutor(4, "playhead-write")
@@ -164,7 +166,8 @@ class Lanes:
         start, stop = self.gaps.pop(0)
         idle = max(1, self.ramp.want - len(self.open) - len(self.gaps))
         share = -(-(stop - start) // idle // BLOCK) * BLOCK
-        border = min(stop, start + max(share, 4 * BLOCK))
+        least = int(route.pace * WORTH * self.latency) // BLOCK * BLOCK  # else asking takes longer than being given
+        border = min(stop, start + max(share, 4 * BLOCK, least))
         self._free(border, stop)
         return start, border
 
@@ -175,14 +178,12 @@ class Lanes:
         if lane is None or not mine or not lane.pace:
             return None
         eta = lane.left / max(1.0, lane.pace)
-        if eta < 2 * self.latency + 0.05:
+        if eta < WORTH * self.latency + 0.05:
             return None
         if lane.pace < SLOW * mine and eta > 2 * (self.latency + lane.left / mine):
             self._give_up(lane)
             return self._stretch(route)
         border = lane.stop - int(lane.left * mine / (mine + lane.pace))
-        if border < lane.asked < lane.stop - (lane.stop - border) // 3:
-            border = lane.asked  # nothing that it was sent is thrown away
         border = -(-border // BLOCK) * BLOCK
         if border >= lane.stop:
             return None
@@ -216,14 +217,10 @@ class Lanes:
 
     # ── one lane ──
 
-    def _request(self, lane: Lane) -> int:
-        """Where a lane's next request ends."""
-        several = self.ramp.want > 1
-        length = int(lane.pace * REQUEST) if lane.pace else FIRST if several else lane.left
-        length = min(max(length, FIRST), lane.route.cap)
-        if lane.left < length * 3 // 2 and lane.left <= lane.route.cap:
-            return lane.stop
-        return min(lane.stop, lane.at + max(BLOCK, length // BLOCK * BLOCK))
+    @staticmethod
+    def _request(lane: Lane) -> int:
+        """Where a lane's next request ends: at the end of its stretch, for each request begins slowly again."""
+        return min(lane.stop, lane.at + max(BLOCK, lane.route.cap // BLOCK * BLOCK))
 
     async def _fetch(self, lane: Lane, torn: bytes) -> None:
         writer = Writer(self, lane, torn)
@@ -236,7 +233,8 @@ class Lanes:
                     async for piece in stream:
                         if not lane.first:
                             lane.first = time.monotonic()
-                            self.latency = (self.latency + lane.first - began) / 2
+                            took = lane.first - began
+                            self.latency = (self.latency + took) / 2 if self.latency else took
                         if known:
                             piece, known = _compared(piece, known)
                         await self._came(lane, writer, piece)
@@ -268,8 +266,10 @@ class Lanes:
         self.ramp.count(len(data))
         if data and not self.careful:
             lane.route.failed = 0
-        await writer.put(data)
         await self.host.rate.passed(len(data))
+        await writer.put(data)
+        if len(data) < LITTLE and len(self.open) > FEW and lane.left:
+            await asyncio.sleep(GATHERED)  # more will be there then: each piece costs as much as a larger one
 
     def _ended(self, lane: Lane) -> None:
         self.open.remove(lane)
@@ -299,6 +299,8 @@ class Lanes:
         route.odd += odd and fresh
         if odd and not others:
             route.cap = max(1 << 20, min(route.cap, 32 << 20) // 4)
+        if others:
+            after = min(after, CROWDED)  # it says so of one more, not of those that it lets in
         pause = max(min(after, LONGEST), random.uniform(0.5, 1) * min(16.0, 0.2 * 2 ** min(route.failed, 8)))
         route.until = max(route.until, now + pause)
         if not others and (after > LONGEST or route.failed >= PATIENCE or route.odd >= ODD):

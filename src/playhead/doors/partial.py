@@ -252,6 +252,7 @@ def _locked(made: Partial) -> int:
         if isinstance(error, BlockingIOError):
             who = _holder(made.journal)
             raise Malformed(f"{visible(made.target.name)} is being downloaded by another process{who}") from error
+        raise
     return log
 
 

@@ -9,8 +9,9 @@ import time
 WINDOW = 0.06  # seconds, or half of what a first byte takes, after which a number is judged
 LONG = 0.6  # seconds of such a window at most, where it does not seem to pay
 STEP = 4  # times as many
+FAR = 0.03  # seconds to a first byte, from which on the smaller numbers are not tried: each would cost as long
 GAIN = 1.3  # times as fast: what that must bring
-LOSS = 0.9  # slower than that by more, it goes back
+MANY, RISE = 16, 1.15  # from so many on, none are added while those that there are still become faster by that
 FAST = 250e6  # bytes a second of one connection that more could not better
 HOLD = 20.0  # seconds before more are tried again
 
@@ -22,6 +23,8 @@ class Ramp:
         self.most, self.fixed = fixed or most, fixed
         self.want = fixed or 1
         self.before, self.fewer = 0.0, 1  # the pace with the number before this one, and that number
+        self.lately = 0.0  # the pace in the last window
+        self.far = False
         self.since = self.held = 0.0
         self.bytes = 0
         self.pace = 0.0  # bytes a second of all together, lately
@@ -32,6 +35,7 @@ class Ramp:
 
     def begun(self, latency: float) -> None:
         """All that were wanted have given their first byte: what comes from now on is measured."""
+        self.far = latency > FAR
         if not self.since:
             self.since, self.bytes = time.monotonic(), 0
             self.window = max(WINDOW, min(LONG, latency / 2))
@@ -48,16 +52,19 @@ class Ramp:
             self.since, self.bytes, self.window = now, 0, LONG
 
     def _weigh(self, pace: float) -> None:
-        pays = pace >= self.before * GAIN
+        pays, rises, self.lately = pace >= self.before * GAIN, pace > self.lately * RISE, pace
         if self.before and not pays and self.window < LONG:
             self.window = min(LONG, self.window * 3)  # what comes in bursts is looked at for longer
         elif self.before and not pays:
-            self.settle(self.fewer if pace < self.before * LOSS else self.want)
+            self.settle(self.fewer)
         elif pace / self.want >= FAST or self.want >= self.most:
             self.settle(self.want)
+        elif self.want >= MANY and rises:
+            self.since, self.bytes = time.monotonic(), 0  # they have begun slowly, as connections do
         else:
             self.before, self.fewer = pace, self.want
-            self.want, self.since = min(self.most, self.want * STEP), 0.0
+            more = MANY if self.want < MANY and self.far else self.want * STEP
+            self.want, self.since, self.lately = min(self.most, more), 0.0, 0.0
 
     def settle(self, want: int) -> None:
         """So many, for a while."""

@@ -29,6 +29,7 @@ from playhead.tree import Ask, Entries, Entry, Tree, segments
 PATIENCE = 5.0  # seconds for which an answer waits for the stream that it was asked for
 NEAR = 192 << 10  # bytes dropped from an answer rather than asking again
 LONG = 4 << 20  # bytes of a body for which its socket is read by ourselves
+LITTLE, SEVERAL = 64 << 10, 16  # bytes of an answer that ends early; how many such ones are followed
 INDEX = 10_000_000  # bytes of an index page
 
 _CONTENT_RANGE = re.compile(r"bytes\s+(\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", re.IGNORECASE)
@@ -104,7 +105,7 @@ class _Answer:
                                     yield view[max(0, start - begin) :] if begin < start else view
                         break
                     if not chunk:
-                        chunk, _ = await self.response.content.readchunk()
+                        chunk = await self.response.content.readany()
                     if not chunk:
                         if self.response.content.at_eof():
                             break
@@ -143,7 +144,7 @@ class WebBlob(Blob):
     digests: Mapping[str, bytes] = field(default_factory=dict)  # what it says of the bytes: algorithm -> digest
 
     async def stream(self, start: int, stop: int) -> Pieces:
-        answer = self._waiting(start, stop) if start < stop else None
+        answer, little = self._waiting(start, stop) if start < stop else None, 0
         while start < stop:  # once, unless the server gives less than was asked for at a time
             answer = answer or await self.tree.ranged(self, start, stop)
             end = min(stop, answer.stop or stop)
@@ -152,6 +153,9 @@ class WebBlob(Blob):
                     yield piece
             if end < stop and self.tag is None:  # nothing would tell whether the next answer is of the same version
                 raise Unavailable(f"{shown(answer.response.url)} gives less than was asked for")
+            little += end < stop and end - start < LITTLE
+            if little > SEVERAL:
+                raise Damaged(f"{shown(self.tree._url(self.path))} gives but a few bytes of what it is asked for")
             start, answer = end, None
 
     def __del__(self) -> None:
