@@ -114,7 +114,8 @@ async def download(
     """
     from pathlib import Path
 
-    from playhead.gathering import Options, fetched
+    from playhead.gathering import Options
+    from playhead.starting import fetched
 
     options = Options(
         streams=streams,

@@ -85,6 +85,9 @@ def parser() -> argparse.ArgumentParser:
     )
     get.add_argument("--limit", type=_rate, metavar="RATE", help="bytes a second of all together, as 2MB or 500KiB")
     get.add_argument("--parts", action="store_true", help="join the SOURCEs, or names like ep[1-12].mp4, into one file")
+    get.add_argument(
+        "--site", action="store_true", help="SOURCEs are pages; yt-dlp finds what is on them (options: --)"
+    )
     there = get.add_mutually_exclusive_group()
     there.add_argument("--overwrite", action="store_true", help="write over a file that is there")
     there.add_argument("--rename", action="store_true", help="take another name where a file is there")
@@ -143,7 +146,10 @@ def _rate(text: str) -> float:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code."""
-    options = parser().parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    border = given.index("--") if "--site" in given and "--" in given else len(given)
+    options = parser().parse_args(given[:border])
+    options.site_options = given[border + 1 :]
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
@@ -249,7 +255,7 @@ def _downloads(options: argparse.Namespace) -> "tuple[Path | None, Start | None]
     named = options.downloads or config.downloads.folder
     if not named:
         return None, None
-    from playhead.gathering import Starting
+    from playhead.starting import Starting
 
     place = Path(named).expanduser()
     return place if options.downloads else config.folder / place, Starting(config)
@@ -407,6 +413,7 @@ async def _get(options: argparse.Namespace) -> int:
         limit=options.limit,
         exists="overwrite" if options.overwrite else "rename" if options.rename else "refuse",
         parts=options.parts,
+        site=options.site_options if options.site else None,
         on_done=options.on_done,
         json=options.json,
     )

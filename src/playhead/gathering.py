@@ -5,9 +5,9 @@ through proxies, or from mirrors.
 """
 
 import sys
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -43,6 +43,7 @@ class Options:
     limit: float | None = None
     exists: str = "refuse"
     parts: bool = False
+    site: Sequence[str] | None = None  # SOURCEs are pages, resolved by yt-dlp with these options of it
     on_done: str | None = None
     json: bool = False
 
@@ -189,12 +190,17 @@ class Gathering:
 
     def host(self, tree: Tree | None) -> Host:
         """What is known of the server of a tree."""
-        return self.hosts.setdefault(_host(tree), Host(MOST, rate=self.rate, taken=self.taken))
+        return self.hosts.setdefault(authority(tree), Host(MOST, rate=self.rate, taken=self.taken))
 
     async def downloads(self, sources: Sequence[str], said: Callable[[str], None]) -> AsyncGenerator[Download, None]:
         """What is to be fetched. Raises a Failure where a SOURCE is not one."""
         if self.options.parts:
             yield await self._joined(sources, said)
+            return
+        if self.options.site is not None:
+            for text in sources:
+                async for download in self._on_page(text, self.options.site, said):
+                    yield download
             return
         for text in sources:
             tree, path = self._source(text)
@@ -202,7 +208,7 @@ class Gathering:
             if entry is None or not entry.folder:
                 yield self._download(self._from(text, tree, path), tree, said, self._place(several=len(sources) > 1))
                 continue
-            folder = self._folder(cleaned(path or _last(text)), several=len(sources) > 1 or bool(path))
+            folder = self._folder(cleaned(path or last(text)), several=len(sources) > 1 or bool(path))
             async with aclosing(walk(tree, path)) as found:
                 async for inner, each in found:
                     if not each.folder:
@@ -221,8 +227,8 @@ class Gathering:
         return tree, path
 
     def _from(self, text: str, tree: Tree, path: str) -> FromTree:
-        label = f"{_shown(text)} {path}" if path and path not in text else _shown(text)
-        name = path.rpartition("/")[2] or _last(text)
+        label = f"{shown(text)} {path}" if path and path not in text else shown(text)
+        name = path.rpartition("/")[2] or last(text)
         if not isinstance(tree, WebTree):
             return FromTree(label, f"{text} {path}", name, [("origin", tree, path)])
         ways: list[tuple[str, Tree, str]] = []
@@ -230,10 +236,10 @@ class Gathering:
             given = None if proxy == "direct" else proxy
             way = assemble.via(tree, given) if self.options.proxies else tree
             self.opened.append(way)
-            ways.append((_shown(given) if given else "the direct way", way, path))
+            ways.append((shown(given) if given else "the direct way", way, path))
         for mirror in self.options.mirrors:
             other, inner = self._source(mirror)
-            ways.append((_shown(mirror), other, inner))
+            ways.append((shown(mirror), other, inner))
         proven = self.options.checksum is not None
         return FromTree(label, f"{text} {path}", name, ways, len(self.options.mirrors), proven)
 
@@ -245,6 +251,26 @@ class Gathering:
         return Download(
             source, place, self.host(tree), streams=options.streams, digests=given, exists=options.exists, said=said
         )
+
+    async def _on_page(
+        self, page: str, arguments: Sequence[str], said: Callable[[str], None]
+    ) -> AsyncGenerator[Download, None]:
+        """What there is to fetch on a page of a site. Raises a Failure, also after some of it."""
+        from playhead.sites.pages import Track, resolved
+        from playhead.sites.tracks import FromTrack, Tracked, planned
+
+        options, proxy = self.options, self.options.proxies[0] if self.options.proxies else None
+
+        def make(track: Track, name: str, place: Callable[[str], Path]) -> Tracked:
+            source = FromTrack(shown(page), f"{page} {track.key}", name, track, proxy, self.opened)
+            host = self.hosts.setdefault(urlsplit(track.urls[0]).netloc, Host(MOST, rate=self.rate, taken=self.taken))
+            return Tracked(source, place, host, streams=options.streams, exists=options.exists, said=said)
+
+        async with aclosing(resolved(page, arguments, proxy=proxy)) as media:
+            async for medium in media:
+                several = self._place(several=options.output is not None and options.output.endswith("/"))
+                for found in planned(medium, shown(page), several, make, exists=options.exists, taken=self.taken):
+                    yield found
 
     async def _joined(self, sources: Sequence[str], said: Callable[[str], None]) -> Download:
         from playhead.transforms.parts import expanded, ordered
@@ -263,7 +289,7 @@ class Gathering:
 
     @staticmethod
     def _unique(text: str, path: str) -> str:
-        return path.rpartition("/")[2] or _last(text)
+        return path.rpartition("/")[2] or last(text)
 
     # ── where it goes ──
 
@@ -289,13 +315,13 @@ def _below(folder: Path, path: str) -> Path:
     return folder.joinpath(*[cleaned(name) for name in path.split("/")])
 
 
-def _last(text: str) -> str:
+def last(text: str) -> str:
     """What a SOURCE calls its file or folder."""
     path = urlsplit(text).path if "://" in text else text.partition(":")[2] or text
     return path.rstrip("/").rpartition("/")[2] or urlsplit(text).hostname or "download"
 
 
-def _shown(text: str) -> str:
+def shown(text: str) -> str:
     """A SOURCE without what may be secret: user, password and query."""
     if "://" not in text:
         return text
@@ -303,89 +329,5 @@ def _shown(text: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
-# ── the queue's ──
-
-
-class Queued(Download):
-    """A download of the queue, which gives its connections back when it ends."""
-
-    trees: Sequence[Tree] = ()
-
-    async def run(self) -> None:
-        try:
-            await super().run()
-        finally:
-            for tree in self.trees:
-                await tree.aclose()
-
-
-class Starting:
-    """(addresses, aria2's options) -> a download, as the queue starts it. See `app.items.Start`."""
-
-    def __init__(self, config: Config) -> None:
-        self.config, self.hosts, self.rate, self.taken = config, dict[str, Host](), Rate(), set[Path]()
-
-    def __call__(self, uris: Sequence[str], options: Mapping[str, str]) -> Queued:
-        """The first address is the file's, the others are mirrors. Raises a Failure."""
-        ways = [self._way(uri, options) for uri in uris]
-        tree, path = ways[0]
-        name = path.rpartition("/")[2] or _last(uris[0])
-        source = FromTree(
-            _shown(uris[0]),
-            uris[0],
-            name,
-            [(_shown(uri), *way) for uri, way in zip(uris, ways, strict=True)],
-            len(ways) - 1,
-            "checksum" in options,
-        )
-        host = self.hosts.setdefault(_host(tree), Host(MOST, rate=self.rate, taken=self.taken))
-        folder, given = Path(options.get("dir", ".")), options.get("out")
-        over, rename = options.get("allow-overwrite") == "true", options.get("auto-file-renaming") != "false"
-        made = Queued(
-            source,
-            lambda proposed: holder(folder / (given or proposed)),
-            host,
-            streams=int(options["split"]) if "split" in options else None,
-            digests=[digests.parsed(options["checksum"])] if "checksum" in options else [],
-            exists="overwrite" if over else "rename" if rename else "refuse",
-        )
-        made.trees = [tree for tree, _ in ways]
-        return made
-
-    def _way(self, uri: str, options: Mapping[str, str]) -> tuple[Tree, str]:
-        if "://" not in uri:
-            return Trees(self.config).bare(uri)
-        sent = dict(line.split(":", 1) for line in options.get("header", "").split("\n") if ":" in line)
-        for key, header in (("referer", "Referer"), ("user-agent", "User-Agent")):
-            if key in options:
-                sent[header] = options[key]
-        tree = assemble.web(
-            uri,
-            headers={name.strip(): value.strip() for name, value in sent.items()},
-            user=options.get("http-user"),
-            password=options.get("http-passwd"),
-        )
-        if tree.single is None:
-            raise Malformed(f"{_shown(uri)} is a folder; a download of the queue is a file")
-        return tree, tree.single
-
-
-def _host(tree: Tree | None) -> str:
+def authority(tree: Tree | None) -> str:
     return tree.base.authority if isinstance(tree, WebTree) else ""
-
-
-async def fetched(source: str | Blob, target: Path, options: Options) -> Path:
-    """What `playhead.download` does."""
-    gathering = Gathering(Config(), replace(options, output=str(target)))
-    try:
-        if isinstance(source, Blob):
-            found = gathering.blob(source, target.name)
-            await found.run()
-            return found.path or target
-        async with aclosing(gathering.downloads([source], lambda line: None)) as downloads:
-            async for found in downloads:
-                await found.run()
-                last = found.path
-        return last or target
-    finally:
-        await gathering.aclose()

@@ -12,8 +12,8 @@ from playhead import Blob, Changed, NotFound, Unavailable
 from playhead.app.incoming import Incoming
 from playhead.config import Config
 from playhead.doors.download import Download
-from playhead.gathering import Starting
 from playhead.origins.local import LocalTree
+from playhead.starting import Starting
 from tests.fakes import origin as lies
 from tests.fakes.origin import Origin, settled
 
