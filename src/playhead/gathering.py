@@ -199,8 +199,9 @@ class Gathering:
             return
         if self.options.site is not None:
             for text in sources:
-                async for download in self._on_page(text, self.options.site, said):
-                    yield download
+                async with aclosing(self._on_page(text, self.options.site, said)) as downloads:
+                    async for download in downloads:
+                        yield download
             return
         for text in sources:
             tree, path = self._source(text)
@@ -259,7 +260,7 @@ class Gathering:
         from playhead.sites.pages import Track, resolved
         from playhead.sites.tracks import FromTrack, Tracked, planned
 
-        options, proxy = self.options, self.options.proxies[0] if self.options.proxies else None
+        options, proxy = self.options, next((each for each in self.options.proxies if each != "direct"), None)
 
         def make(track: Track, name: str, place: Callable[[str], Path]) -> Tracked:
             source = FromTrack(shown(page), f"{page} {track.key}", name, track, proxy, self.opened)

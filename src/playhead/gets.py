@@ -38,6 +38,8 @@ async def run(sources: Sequence[str], config: Config, options: Options) -> int:
         raise Malformed("-o and --checksum want something: an empty text is no name and no digest")
     if several and output and not output.endswith("/") and not Path(output).is_dir():
         raise Malformed(f"several files do not fit into one: end {output!r} with '/', if it is a folder")
+    if options.site is not None and (options.parts or options.mirrors or options.checksum):
+        raise Malformed("--site goes without --parts, --mirror and --checksum: a page says what there is")
     if several and options.checksum:
         raise Malformed("--checksum is of one file")
     teller = Teller(as_json=options.json)
@@ -99,7 +101,7 @@ async def _one(download: Download, teller: "Teller", options: Options) -> int:
     teller.begun(download)
     await download.run()
     teller.done(download)
-    if options.on_done and download.state == "complete":
+    if options.on_done and download.state == "complete" and getattr(download, "final", True):
         place = str((download.path or Path()).absolute())  # a name may begin with "-"
         environment = os.environ | {"PLAYHEAD_FILE": place}
         process = await asyncio.create_subprocess_exec(

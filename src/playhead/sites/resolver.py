@@ -176,7 +176,6 @@ class Resolver:
         self.failures: list[Failure] = []
         self.names: set[str] = set()
         ydl.urlopen, ydl.process_info, ydl.trouble = self.urlopen, self.process_info, self.trouble
-        ydl.save_cookies = lambda: None
 
     def urlopen(self, request: Any) -> Any:
         self.say({})

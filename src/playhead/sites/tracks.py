@@ -137,6 +137,7 @@ class Tracked(Download):
     """
 
     film: "Film | None" = None
+    number = 0  # of the film's tracks
     final = True
 
     async def run(self) -> None:
@@ -160,40 +161,39 @@ class Film:
     medium: Medium
     target: Path
     exists: str
-    paths: dict[str, Path] = field(default_factory=dict)  # by what the site calls them
-
-    @property
-    def mark(self) -> bytes:
-        """What is noted of it: what it was made of."""
-        return (identity("film", *(track.key for track in self.medium.tracks)) or "").encode()
+    paths: dict[int, Path] = field(default_factory=dict)  # of its tracks
 
     async def there(self) -> bool:
         """Was it made before? Raises Malformed where something else has its name."""
         if self.exists == "overwrite" or not os.path.lexists(self.target):
             return False
         with suppress(OSError, AttributeError):
-            if await asyncio.to_thread(os.getxattr, self.target, _MARK) == self.mark:
+            if await asyncio.to_thread(os.getxattr, self.target, _MARK) == self._mark():
                 return True
         what = f"{visible(str(self.target))!r} is there already, and is not known to be the same file"
         raise Malformed(f"{what}: give --overwrite or --rename, or another name by -o")
 
     async def came(self, download: Tracked) -> None:
         """One of its tracks is there; with the last one, make it."""
-        track = download.source
-        assert isinstance(track, FromTrack) and download.target
-        self.paths[track.track.key] = download.target
+        assert download.target
+        self.paths[download.number] = download.target
         if len(self.paths) < len(self.medium.tracks):
             return
-        download.state = "joining"
-        await muxed([self.paths[each.key] for each in self.medium.tracks], self.target, over=self.exists == "overwrite")
+        download.state, tracks = "joining", [path for _, path in sorted(self.paths.items())]
+        await muxed(tracks, self.target, over=self.exists == "overwrite")
         await asyncio.to_thread(self._made)
         download.target, download.state, download.final = self.target, "complete", True
 
     def _made(self) -> None:
         with suppress(OSError, AttributeError):
-            os.setxattr(self.target, _MARK, self.mark)
+            os.setxattr(self.target, _MARK, self._mark())
         for path in self.paths.values():
             path.unlink(missing_ok=True)
+
+    def _mark(self) -> bytes:
+        """What is noted of the film: what it was made of, and when it was not touched any more."""
+        of = identity("film", *(track.key for track in self.medium.tracks))
+        return f"{of} {self.target.stat().st_mtime_ns}".encode()
 
 
 Make = Callable[[Track, str, Callable[[str], Path]], Tracked]
@@ -240,5 +240,5 @@ def _beside(film: Film, make: Make, number: int) -> Tracked:
     track = film.medium.tracks[number]
     name = f"{film.target.name}.{number}.{track.extension}"
     made = make(track, name, _always(film.target.with_name(name)))
-    made.film = film
+    made.film, made.number = film, number
     return made
