@@ -78,6 +78,37 @@ async def test_a_reader_of_a_download_that_ends_early_is_told(tmp_path: Path) ->
                     await reading
 
 
+async def test_a_reader_never_gets_two_versions_where_the_file_is_fetched_anew(tmp_path: Path) -> None:
+    """The part is the same file, in which another version is written from then on."""
+    other = random.Random(7).randbytes(len(DATA))
+    async with Origin({"film.mp4": DATA}) as origin:
+        origin.always["film.mp4"] = lies.halting(0.005)
+        async with fetching(origin, tmp_path) as (tree, job, task):
+            blob = await tree.open("film.mp4")
+            first = await blob.read(0, 64 << 10)
+            before = job.partial
+            origin.files["film.mp4"] = other
+            for link in list(origin.links):
+                link.abort()
+            await settled(lambda: task.done() or (job.partial is not before and job.partial.written > 1 << 20))
+            assert first == DATA[: 64 << 10] and blob.here(0, 1000) is None
+            with pytest.raises(Changed):
+                await blob.read(0, 64 << 10)
+            await task
+        assert (tmp_path / "film.mp4").read_bytes() == other
+
+
+async def test_where_nothing_tells_the_version_a_reader_far_ahead_waits_its_turn(tmp_path: Path) -> None:
+    """A second answer might be of another version, with nothing before it to compare it with."""
+    async with Origin({"film.mp4": DATA}, validators="") as origin:
+        origin.always["film.mp4"] = lies.halting(0.002)
+        async with fetching(origin, tmp_path) as (tree, _, _task):
+            blob = await tree.open("film.mp4")
+            at = 10 << 20
+            assert await blob.read(at, at + 1000) == DATA[at : at + 1000]
+            assert len(origin.requests) == 1
+
+
 async def test_what_a_download_keeps_beside_its_target_is_not_shown(tmp_path: Path) -> None:
     for name in ("a.part", "a.part.journal", "a.part.old", "a.part.old.2", "b.ogg"):
         (tmp_path / name).write_bytes(b"x")

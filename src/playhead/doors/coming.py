@@ -43,12 +43,13 @@ class Coming(Blob):
     file: _Open
 
     def here(self, start: int, stop: int) -> Sequence[Piece] | None:
-        if self.partial.held(start) < stop - start:
+        if self.download.partial is not self.partial or self.partial.held(start) < stop - start:
             return None
         return [FileSpan(self.file, start, stop - start)] if start < stop else []
 
     async def stream(self, start: int, stop: int) -> Pieces:
         while start < stop:
+            self._same()
             length = min(self.partial.held(start), stop - start, SPAN)
             if length:
                 yield FileSpan(self.file, start, length)
@@ -56,11 +57,14 @@ class Coming(Blob):
             else:
                 await self._more(start)
 
+    def _same(self) -> None:
+        """Raises Changed where the file is fetched anew: what the part holds from then on is another version."""
+        if self.download.partial is not self.partial:
+            raise Changed(f"{visible(self.download.name)} has changed while it was downloaded")
+
     async def _more(self, at: int) -> None:
-        """Wait for what is at an offset. Raises Unavailable where it does not come, Changed where it never will."""
+        """Wait for what is at an offset. Raises Unavailable where it does not come."""
         download, lanes = self.download, self.download.lanes
-        if download.partial is not self.partial:
-            raise Changed(f"{visible(download.name)} has changed while it was downloaded")
         if lanes is None or lanes.over:
             raise Unavailable(f"the download of {visible(download.name)} does not go on now")
         lanes.want(at)

@@ -54,9 +54,9 @@ class Lanes:
         self.routes, self.partial, self.host, self.said = list(routes), partial, host, said
         # Where nothing certain tells the version, there is one lane, and each answer is compared where it begins.
         self.careful = any(route.blob.tag is None for route in routes)
-        alone = self.careful or not all(getattr(route.blob, "ranged", True) for route in routes)
+        self.alone = self.careful or not all(getattr(route.blob, "ranged", True) for route in routes)
         most = min(host.most, LIMITED) if host.rate.limit else host.most
-        self.ramp = Ramp(1 if alone else most, 1 if alone else streams)
+        self.ramp = Ramp(1 if self.alone else most, 1 if self.alone else streams)
         self.open: list[Lane] = []
         self.gaps: list[tuple[int, int]] = []  # what no lane has, in order
         self.torn: dict[int, bytes] = {}  # beginnings of blocks, where lanes broke off
@@ -109,7 +109,9 @@ class Lanes:
             await asyncio.to_thread(self.partial.sync)
 
     def want(self, at: int) -> None:
-        """A player waits for what is at an offset."""
+        """A player waits for what is at an offset. Where there may be but one lane, it waits until that is there."""
+        if self.alone:
+            return
         at = at // BLOCK * BLOCK
         if at not in self.wanted and not any(lane.at <= at + BLOCK and at - NEAR < lane.at for lane in self.open):
             self.wanted.append(at)
