@@ -4,7 +4,6 @@ Each SOURCE is a file of a tree, or a folder whose files are fetched one by one.
 through proxies, or from mirrors.
 """
 
-import sys
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -21,13 +20,10 @@ from playhead.doors.download import Download, cleaned, holder
 from playhead.doors.route import Host, Rate, Route
 from playhead.errors import Changed, Failure, Malformed
 from playhead.origins.web import WebTree
-from playhead.secrets import scrub
 from playhead.transforms.retry import Retried, retried
 from playhead.tree import Ask, Tree, Why, join, walk
 
-AT_ONCE = 4  # files of a folder
 MOST = 64  # connections to one server
-TOLD = 1.0  # seconds between lines of progress
 SAMPLE = 64 << 10  # bytes of a mirror that are compared at each of three places
 
 
@@ -58,6 +54,7 @@ class FromTree:
     ways: list[tuple[str, Tree, str]]  # what a way is called, a tree, and a path in it
     mirrors: int = 0  # so many of the last ways are other servers'
     proven: bool = False  # there is a digest, which would tell another version from this one
+    said: Callable[[str], None] = lambda line: None  # told what a person should know
     left: int = 0  # so many of the first ways are not asked any more
     again: dict[int, Retried] = field(default_factory=dict)
 
@@ -78,12 +75,12 @@ class FromTree:
                     raise Changed("it is another version there")
                 found.append(Route(name, blob))
             except _Silent:  # nothing has come from the first: the mirror takes its place
-                print(f"playhead: {scrub(found[0].name)} is left out: it breaks off", file=sys.stderr)
+                self.said(f"{found[0].name} is left out: it breaks off")
                 found = [Route(name, blob)]
             except Failure as failure:
                 failed.append(failure)
                 if len(self.ways) > 1:
-                    print(f"playhead: {scrub(name)} is left out: {scrub(failure.told)}", file=sys.stderr)
+                    self.said(f"{name} is left out: {failure.told}")
         if not found:
             raise failed[0]
         return found
@@ -207,14 +204,15 @@ class Gathering:
             tree, path = self._source(text)
             entry = None if isinstance(tree, WebTree) and tree.single is not None else await tree.find(path)
             if entry is None or not entry.folder:
-                yield self._download(self._from(text, tree, path), tree, said, self._place(several=len(sources) > 1))
+                place = self._place(several=len(sources) > 1)
+                yield self._download(self._from(text, tree, path, said), tree, said, place)
                 continue
             folder = self._folder(cleaned(path or last(text)), several=len(sources) > 1 or bool(path))
             async with aclosing(walk(tree, path)) as found:
                 async for inner, each in found:
                     if not each.folder:
-                        place = _below(folder, inner[len(path) :].strip("/"))
-                        yield self._download(self._from(text, tree, inner), tree, said, _always(place))
+                        target = _below(folder, inner[len(path) :].strip("/"))
+                        yield self._download(self._from(text, tree, inner, said), tree, said, _always(target))
 
     def blob(self, blob: Blob, name: str) -> Download:
         """The download of a blob that is at hand."""
@@ -227,7 +225,7 @@ class Gathering:
             path = tree.single
         return tree, path
 
-    def _from(self, text: str, tree: Tree, path: str) -> FromTree:
+    def _from(self, text: str, tree: Tree, path: str, said: Callable[[str], None]) -> FromTree:
         label = f"{shown(text)} {path}" if path and path not in text else shown(text)
         name = path.rpartition("/")[2] or last(text)
         if not isinstance(tree, WebTree):
@@ -242,7 +240,7 @@ class Gathering:
             other, inner = self._source(mirror)
             ways.append((shown(mirror), other, inner))
         proven = self.options.checksum is not None
-        return FromTree(label, f"{text} {path}", name, ways, len(self.options.mirrors), proven)
+        return FromTree(label, f"{text} {path}", name, ways, len(self.options.mirrors), proven, said)
 
     def _download(
         self, source: Any, tree: Tree | None, said: Callable[[str], None], place: Callable[[str], Path]
@@ -282,7 +280,7 @@ class Gathering:
             text, tree, folder = opened[0]
             names = [entry.name async for entry in tree.entries(folder) if not entry.folder]
             opened = [(f"{text}/{name}", tree, join(folder, name)) for name in names]
-        files = {self._unique(text, path): self._from(text, tree, path) for text, tree, path in opened}
+        files = {self._unique(text, path): self._from(text, tree, path, said) for text, tree, path in opened}
         parts = [files[name] for name in ordered(list(files))]
         exactly = "\n".join(part.exactly for part in parts)
         source = FromParts(f"parts of {parts[0].label}", exactly, parts[0].name, parts)

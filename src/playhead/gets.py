@@ -26,9 +26,7 @@ from playhead.transforms import journal
 from playhead.tree import visible
 
 AT_ONCE = 4  # files of a folder
-MOST = 128  # connections to one server
 TOLD = 1.0  # seconds between lines of progress
-SAMPLE = 64 << 10  # bytes of a mirror that are compared at each of three places
 
 
 async def run(sources: Sequence[str], config: Config, options: Options) -> int:

@@ -17,7 +17,7 @@ from urllib.parse import quote, unquote
 import pytest
 
 from playhead import Ask, Blob, Busy, Changed, Entry, Failure, NotFound, Tree, Unavailable, Unsized, literal
-from playhead.app import site as site_module
+from playhead.app import listing as listings
 from playhead.app.auth import REMEDY, Gate
 from playhead.app.site import Site
 from playhead.blob import Pieces
@@ -394,7 +394,7 @@ PAGED = {name: b"" for name in HOSTILE if name not in (".hidden", "...")} | {
 
 @pytest.mark.parametrize("size", [1, 2, 7])
 async def test_the_pages_of_a_folder_hold_each_name_once(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    monkeypatch.setattr(site_module, "PAGE", size)
+    monkeypatch.setattr(listings, "PAGE", size)
     site = Site({"music": MemoryTree(PAGED)})
     everything = {path.partition("/")[0] + "/" * ("/" in path) for path in PAGED}
     target: str | None = "/files/music/"
@@ -408,7 +408,7 @@ async def test_the_pages_of_a_folder_hold_each_name_once(monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("size", [1, 2, 7])
 async def test_the_json_of_a_folder_holds_each_name_once(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    monkeypatch.setattr(site_module, "PAGE", size)
+    monkeypatch.setattr(listings, "PAGE", size)
     site = Site({"music": MemoryTree(PAGED)})
     everything = {path.partition("/")[0] + "/" * ("/" in path) for path in PAGED}
     after: str | None = ""

@@ -1,8 +1,8 @@
 """The server that people use: routes -> trees -> responses.
 
     /files/{tree}/{path}   a file, or a folder (as a page, or as JSON by Accept or ?as=json)
-    /assets/{hash}/{name}  what the page is made of
                            ?pack=tar|zip: a folder, or the `path=`s of it, as one archive
+    /assets/{hash}/{name}  what the page is made of
     /bundles               POST a list of members -> the address of their archive; /bundles/{id}/{name}: the archive
     /healthz /readyz       is it alive, is it ready
     /metrics               what is counted, for Prometheus
@@ -22,23 +22,21 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import replace
-from datetime import UTC, datetime
-from typing import Any
 from urllib.parse import parse_qs, quote, unquote_to_bytes
 
 from playhead import media, metrics
 from playhead.app import page
 from playhead.app.auth import Gate
 from playhead.app.downloads import Downloads
+from playhead.app.listing import as_json, paged
 from playhead.app.packing import Packing
 from playhead.blob import Blob, identity, literal
 from playhead.doors import asgi
 from playhead.errors import Changed, Failure, Malformed, NotFound, Unsized
 from playhead.respond import ERRORS, FILES, HASHED, About, Request, Response, asked, flowing, refusal, respond
-from playhead.tree import Ask, Entry, Tree, segments
+from playhead.tree import Ask, Tree, segments
 
 LIST = 32 << 20  # bytes of a list of members
-PAGE = 10_000  # entries of a folder in one answer
 LABELLED = 256 << 10  # bytes of a text that are looked at for its charset
 ROUTES = 4096  # paths that are remembered
 CONVERTED = 16 << 20  # bytes of the longest text that ?text=utf-8 converts
@@ -288,7 +286,7 @@ class Site:
         segments(path)
         async with aclosing(tree.entries(path)) as entries:
             listed = [entry async for entry in entries]
-        shown, following = await asyncio.to_thread(_paged, listed, query.get("after", [""])[0])
+        shown, following = await asyncio.to_thread(paged, listed, query.get("after", [""])[0])
         wants_json = query.get("as") == ["json"] or "application/json" in request.headers.get("accept", "")
         if wants_json:
             data = {"path": path, "entries": [as_json(entry) for entry in shown], "next": following}
@@ -401,37 +399,3 @@ def _asked_for(scope: asgi.Scope) -> str:
 def _plain(text: str) -> str:
     """What may stand in a line of the log: nothing that steers a terminal."""
     return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
-
-
-# ── listings ──
-
-
-def order(entry: Entry) -> tuple[Any, ...]:
-    """Folders first; then as people count: 2 before 10."""
-    parts = re.split(r"(\d+)", entry.name.casefold())
-    natural = [(0, int(part[:18]), part) if part.isdecimal() else (1, 0, part) for part in parts if part]
-    return (not entry.folder, natural, entry.name)
-
-
-def _paged(entries: list[Entry], after: str) -> tuple[list[Entry], str | None]:
-    """One page of a folder, and what to ask for `after` it ("name/" for a folder); None: that was all."""
-    entries.sort(key=order)
-    if after:
-        border = order(Entry(after.removesuffix("/"), folder=after.endswith("/")))
-        entries = [entry for entry in entries if order(entry) > border]
-    shown = entries[:PAGE]
-    return shown, shown[-1].name + "/" * shown[-1].folder if len(entries) > PAGE else None
-
-
-def as_json(entry: Entry) -> dict[str, Any]:
-    return {
-        "name": entry.name,
-        "folder": entry.folder,
-        "size": entry.size,
-        "modified": _iso(entry.modified),
-        "tag": entry.tag,
-    }
-
-
-def _iso(when: datetime | None) -> str | None:
-    return when.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z") if when else None

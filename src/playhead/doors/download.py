@@ -181,7 +181,7 @@ class Download:
                 raise Malformed(f"two SOURCEs are called {visible(str(target))!r}: give --rename, or fetch them apart")
         elif not os.path.lexists(target):
             return target
-        elif os.path.lexists(target) and (not target.is_file() or target.is_symlink()):
+        elif not target.is_file() or target.is_symlink():
             raise Malformed(f"{visible(str(target))!r} is there already, and is no plain file")
         elif self.exists == "overwrite":
             return target
