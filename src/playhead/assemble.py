@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from playhead.app.downloads import Downloads
     from playhead.app.items import Start
     from playhead.app.site import Site
+    from playhead.origins.remote import Remote
     from playhead.origins.web import WebTree
     from playhead.transforms.ageheader import Identity
 
@@ -41,7 +42,7 @@ class Trees:
     made: dict[tuple[str, bool], Tree] = field(default_factory=dict)
     making: list[str] = field(default_factory=list)
     urls: dict[tuple[str, bool], tuple[Tree, str]] = field(default_factory=dict)
-    origins: dict[str, tuple["WebTree", Tree]] = field(default_factory=dict)  # by name or URL, nothing kept yet
+    origins: dict[str, tuple["Remote", Tree]] = field(default_factory=dict)  # by name or URL, nothing kept yet
 
     def named(self, name: str, *, keep: bool = True) -> Tree:
         """The tree of a table of the configuration; with `keep` False nothing of it is kept. Raises Malformed."""
@@ -63,7 +64,7 @@ class Trees:
         if "://" in text:
             if (text, keep) not in self.urls:
                 tree = self._remote(text, lambda: web(text), keep=keep)
-                self.urls[text, keep] = tree, self.origins[text][0].single or ""
+                self.urls[text, keep] = tree, web(text).single or ""
             return self.urls[text, keep]
         name, colon, path = text.partition(":")
         if colon and NAME.fullmatch(name):
@@ -95,7 +96,8 @@ class Trees:
             return tree, unquote_to_bytes(parts.path[1:]).decode("utf-8", "surrogateescape")
         from playhead.origins.web import WebTree
 
-        single = WebTree(url, client=self.origins[server][0].client)
+        origin = self.origins[server][0]
+        single = WebTree(url, client=origin.client if isinstance(origin, WebTree) else None)
         return read(single, None), single.single or ""
 
     def _made(self, name: str, table: TreeConfig, keep: bool) -> Tree:
@@ -119,7 +121,7 @@ class Trees:
                 tree = self.works.kept(tree, f"{name} {table.over[0]} {known_by}")
         return tree
 
-    def _remote(self, name: str, make: Callable[[], "WebTree"], *, keep: bool) -> Tree:
+    def _remote(self, name: str, make: Callable[[], "Remote"], *, keep: bool) -> Tree:
         """An origin as it is read; the same one, with its limits, whether what is read is kept or not."""
         if name not in self.origins:
             origin = make()
@@ -213,23 +215,23 @@ class Trees:
         )
 
 
-def remote(origin: "WebTree", works: Works | None = None) -> Tree:
+def remote(origin: "Remote", works: Works | None = None) -> Tree:
     """An origin as it is read: tried again, over several connections, and kept in `works`."""
     return kept(origin, read(origin, works), works)
 
 
-def kept(origin: "WebTree", tree: Tree, works: Works | None) -> Tree:
+def kept(origin: "Remote", tree: Tree, works: Works | None) -> Tree:
     """What is read of an origin, kept in `works`."""
-    return works.kept(tree, f"{origin.base} {origin.client.access.fingerprint}") if works else tree
+    return works.kept(tree, origin.known_by) if works else tree
 
 
-def read(origin: "WebTree", works: Works | None) -> Tree:
+def read(origin: "Remote", works: Works | None) -> Tree:
     """An origin tried again, and over several connections."""
     from playhead.transforms.retry import retried
     from playhead.transforms.segments import segmented
 
     again = retried(origin)
-    tree = segmented(again, most=min(16, origin.client.limits.connections or 16))
+    tree = segmented(again, most=min(16, origin.traffic.limits.connections or 16))
     if works is not None:
         works.pipes.append((origin, again))
         works.restore(origin)

@@ -93,11 +93,22 @@ class Store(ABC):
     async def put(
         self, path: str, blob: Blob, *, replaces: str | None, state: str | None, keep: Callable[[str], None]
     ) -> Entry:
-        """Write a blob at a path; nothing is listed there before it is whole.
+        """Write a blob at a path, dated `blob.modified`; nothing is listed there before it is whole.
 
         `replaces` is the tag of the version that may be overwritten; None: there must be none. Raises Changed
-        otherwise. `keep(state)` is called after each durable part; given a `state`, the writing goes on from it.
+        otherwise. `keep(state)` is called after each durable part; given a `state`, the writing goes on from it, and
+        the blob is read from there on, in order. Folders that are missing are made. What the store tells of the
+        bytes that it has (a checksum) is compared with those that were sent; Damaged where they differ. Raises
+        Unavailable or Busy where the same call, with the state kept last, may succeed later.
         """
+
+    async def holds(self, path: str, blob: Blob) -> bool | None:
+        """Has the file at a path these very bytes? None: nothing tells without reading it. Raises NotFound."""
+        return None
+
+    async def copy(self, path: str, to: str) -> Entry | None:
+        """The file at `path` also at `to`, where nothing is yet, by the store itself; None: it cannot do that."""
+        return None
 
 
 def segments(path: str) -> list[str]:

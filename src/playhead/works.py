@@ -22,7 +22,7 @@ from playhead.metrics import Figure, plain
 from playhead.tree import Tree
 
 if TYPE_CHECKING:
-    from playhead.origins.web import WebTree
+    from playhead.origins.remote import Remote
     from playhead.transforms.filling import Cache
     from playhead.transforms.reservoir import Reservoir
     from playhead.transforms.retry import Retried
@@ -67,7 +67,7 @@ class Works:
 
     config: Config
     cache: "Cache | None" = None
-    pipes: list[tuple["WebTree", "Retried"]] = field(default_factory=list)
+    pipes: list[tuple["Remote", "Retried"]] = field(default_factory=list)
     tending: "asyncio.Task[None] | None" = None
     days: dict[str, Any] | None = None
 
@@ -98,18 +98,18 @@ class Works:
 
     # ── the bytes of the day ──
 
-    def restore(self, origin: "WebTree") -> None:
+    def restore(self, origin: "Remote") -> None:
         """Go on with the bytes that were fetched earlier on this day."""
-        if origin.client.limits.bytes_per_day is None:
+        if origin.traffic.limits.bytes_per_day is None:
             return
         if self.days is None:
             self.days = _read(folder_of(self.config) / "days.json")
-        known = self.days.get(_name(origin))
+        known = self.days.get(origin.place)
         if isinstance(known, list) and len(known) == 2 and isinstance(known[0], str) and type(known[1]) is int:
-            origin.client.limits.restore(known[0], known[1])
+            origin.traffic.limits.restore(known[0], known[1])
 
     def _save(self) -> None:
-        spent = {_name(origin): origin.client.limits.state() for origin, _ in self.pipes if _limited(origin)}
+        spent = {origin.place: origin.traffic.limits.state() for origin, _ in self.pipes if _limited(origin)}
         if not spent:
             return
         path = folder_of(self.config) / "days.json"
@@ -157,12 +157,12 @@ class Works:
         spent: dict[tuple[str, ...], float] = {}
         allowed: dict[tuple[str, ...], float] = {}
         for origin, again in self.pipes:
-            name = origin.base.authority
-            for outcome, count in origin.client.outcomes.items():
+            name = origin.place
+            for outcome, count in origin.traffic.outcomes.items():
                 requests[name, outcome] += count
             retries[(name,)] += again.retries
             if _limited(origin):
-                so_far, limit = origin.client.limits.spent()
+                so_far, limit = origin.traffic.limits.spent()
                 spent[(name,)], allowed[(name,)] = so_far, limit or 0
         text = "Requests sent to origins, by status (`failed`: no answer)."
         yield Figure("playhead_upstream_requests", text, "counter", dict(requests), ("origin", "outcome"))
@@ -171,7 +171,7 @@ class Works:
         yield Figure("playhead_day_bytes_limit", "Bytes allowed a day.", "gauge", allowed, ("origin",))
 
     def _of_cache(self) -> Iterator[Figure]:
-        fetched = sum(origin.client.received for origin, _ in self.pipes)
+        fetched = sum(origin.traffic.received for origin, _ in self.pipes)
         yield plain("playhead_fetched_bytes", "Bytes that came from origins.", "counter", fetched)
         if self.cache is None:
             return
@@ -191,13 +191,8 @@ class Works:
             yield Figure("playhead_blocks", "Blocks of 64 KiB by what became of them.", "counter", blocks, ("what",))
 
 
-def _limited(origin: "WebTree") -> bool:
-    return origin.client.limits.bytes_per_day is not None
-
-
-def _name(origin: "WebTree") -> str:
-    """An origin in a file: without a path, for that may be a secret."""
-    return f"{origin.base.scheme}://{origin.base.authority}"
+def _limited(origin: "Remote") -> bool:
+    return origin.traffic.limits.bytes_per_day is not None
 
 
 def _read(path: Path) -> dict[str, Any]:

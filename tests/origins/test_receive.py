@@ -10,7 +10,8 @@ import pytest
 
 from playhead import Ask, Unavailable
 from playhead.origins import receive
-from playhead.origins.web import LONG, WebTree
+from playhead.origins.ranged import LONG
+from playhead.origins.web import WebTree
 from playhead.pool import SIZE, Pool
 from tests.fakes.origin import Answer, Asked, Fault, Origin, settled, short
 from tests.laws import collected, taken

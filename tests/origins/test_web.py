@@ -39,7 +39,7 @@ from playhead import (
 from playhead.assemble import web
 from playhead.blob import Pieces
 from playhead.origins import fetch, index
-from playhead.origins import web as origin_web
+from playhead.origins import ranged as origin_ranged
 from playhead.origins.fetch import Access
 from playhead.origins.web import WebTree
 from tests.fakes import origin as lies
@@ -229,7 +229,7 @@ async def test_a_kept_connection_that_the_origin_has_closed_is_no_failure() -> N
 
 
 async def test_an_answer_that_nobody_takes_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(origin_web, "PATIENCE", 0.1)
+    monkeypatch.setattr(origin_ranged, "PATIENCE", 0.1)
     large = bytes(40 << 20)
     async with serving({"f": large}) as (origin, tree):
         blob = await tree.open("f")
@@ -248,7 +248,7 @@ async def test_an_answer_whose_blob_is_gone_is_closed() -> None:
 
 
 async def test_an_answer_without_a_length_that_nobody_takes_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(origin_web, "PATIENCE", 0.1)
+    monkeypatch.setattr(origin_ranged, "PATIENCE", 0.1)
     async with serving() as (origin, tree):
         origin.script["f"] = [each(lies.whole, lies.chunked, lies.hang(10)), each(lies.whole, lies.chunked)]
         with pytest.raises(Unsized):

@@ -13,13 +13,13 @@ import socket
 import ssl
 import sys
 import time
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
-from urllib.parse import quote
+from typing import Any
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
@@ -28,6 +28,9 @@ from yarl import URL
 
 from playhead.errors import Busy, Damaged, Denied, Failure, Malformed, NotFound, Unavailable
 from playhead.limits import Limits
+from playhead.origins.addresses import bare, parsed, proxy_of, quoted, shown
+from playhead.origins.body import Body
+from playhead.origins.remote import Traffic
 from playhead.version import __version__
 
 CONNECT = 10.0  # seconds to connect in
@@ -49,7 +52,8 @@ _STATUSES: dict[int, tuple[type[Failure], str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """How to reach an origin. `ca` and `cert` are PEM files (`cert` with its key); `proxy` an http or socks URL.
+    """How to reach an origin. `ca` and `cert` are PEM files (`cert` with its key); `proxy` an http or socks URL; `unix`
+    the path of a socket on this machine that it listens on.
 
     `fingerprint` stands for the credentials in tags: blobs of different credentials never share one.
     """
@@ -59,6 +63,7 @@ class Access:
     ca: str | None = None
     cert: str | None = None
     fingerprint: str = ""
+    unix: str | None = None
 
 
 def basic(user: str, password: str) -> str:
@@ -136,14 +141,12 @@ class _Guarded(ResponseHandler):
         return super().is_connected() and not self.should_close
 
 
-class Client:
-    """Sends GETs to the origin of `base`, as `access` says. Belongs to the loop of its first request."""
+class Client(Traffic):
+    """Sends requests to the origin of `base`, as `access` says. Belongs to the loop of its first request."""
 
     def __init__(self, base: str, access: Access, limits: Limits | None = None) -> None:
-        self.limits = limits or Limits()
-        self.received = 0  # bytes of bodies
-        self.outcomes: Counter[str] = Counter()  # statuses, and "failed" where there was none
-        url = _parsed(base)
+        super().__init__(limits or Limits())
+        url = parsed(base)
         self.base = bare(base)
         self.access, self.headers = access, dict(access.headers)
         if url.user is not None and "authorization" not in {name.lower() for name in self.headers}:
@@ -152,7 +155,7 @@ class Client:
             raise Malformed("a header of this source holds the end of a line, or another control character")
         self.session: aiohttp.ClientSession | None = None
         self.closed = False
-        self.proxy = _proxy(access.proxy)
+        self.proxy = proxy_of(access.proxy)
         self.tls, self.foreign_tls = _tls(access.ca, access.cert), _tls(access.ca, None)
 
     async def aclose(self) -> None:
@@ -160,16 +163,32 @@ class Client:
         if self.session:
             await self.session.close()
 
-    async def get(self, url: URL, headers: dict[str, str], priority: int = 0) -> Answered:
+    async def get(self, url: URL, headers: Mapping[str, str], priority: int = 0) -> Answered:
         """The answer to a GET, redirects followed, its status one of 200, 206 and 416; it is to be closed.
 
         Where the origin's limits make requests wait, those of a lower `priority` go first.
+        """
+        return accepted(await self.answered("GET", url, headers, priority=priority))
+
+    async def answered(
+        self,
+        method: str,
+        url: URL,
+        headers: Mapping[str, str],
+        body: "bytes | Body | None" = None,
+        *,
+        priority: int = 0,
+        patience: float | None = None,
+    ) -> Answered:
+        """The answer to a request, whatever its status; it is to be closed. Redirects of what only reads are followed.
+
+        `patience`: the seconds of silence that are waited for the answer, where it may take longer than usual.
         """
         asked, target = url, url
         for _ in range(REDIRECTS):
             await self.limits.enter(priority)
             try:
-                response = await self._send(target, headers)
+                response = await self._send(method, target, headers, body, patience)
             except BaseException:
                 self.limits.leave()
                 self.outcomes["failed"] += 1
@@ -177,15 +196,16 @@ class Client:
             response.client = self
             self.outcomes[str(response.status)] += 1
             location = response.headers.get("Location")
-            if response.status not in (301, 302, 303, 307, 308) or not location:
-                return _accepted(response)
+            reads = method in ("GET", "HEAD", "PROPFIND")
+            if not reads or response.status not in (301, 302, 303, 307, 308) or not location:
+                return response
             response.close()
             target = self._redirected(target, location)
         raise Unavailable(f"{shown(asked)} redirects more than {REDIRECTS} times")
 
     def _redirected(self, url: URL, location: str) -> URL:
         try:
-            target = url.join(URL(_quoted(location), encoded=True))
+            target = url.join(URL(quoted(location), encoded=True))
             _ = target.port
         except ValueError as error:
             raise Damaged(f"{shown(url)} redirects to what is not a URL") from error
@@ -195,23 +215,37 @@ class Client:
             raise Denied(f"{shown(url)} redirects from https to http")
         return target.with_user(None)
 
-    async def _send(self, url: URL, headers: dict[str, str]) -> Answered:
+    async def _send(
+        self, method: str, url: URL, headers: Mapping[str, str], body: "bytes | Body | None", patience: float | None
+    ) -> Answered:
         if self.closed:
             raise Unavailable(f"{shown(url)}: this source was closed")
         began, own = time.perf_counter(), url.origin() == self.base.origin()
+        sent: dict[str, Any] = {"data": body} if isinstance(body, bytes) else {}
+        if patience is not None:
+            sent["timeout"] = _timeout(patience)
+        watch = body.sent(SILENCE) if isinstance(body, Body) else nullcontext()
+        if isinstance(body, Body):
+            headers = {**headers, "Content-Length": str(body.length)}
+            sent["data"] = body.chunks()
         with translated(url):
-            response = await self._session().get(
-                url,
-                headers={**self.headers, **headers} if own else headers,
-                allow_redirects=False,
-                proxy=None if self._socks() else self.proxy,
-                ssl=self.tls if own else self.foreign_tls,
-            )
+            async with watch:
+                response = await self._session().request(
+                    method,
+                    url,
+                    headers={**self.headers, **headers} if own else headers,
+                    allow_redirects=False,
+                    proxy=None if self._socks() else self.proxy,
+                    ssl=self.tls if own else self.foreign_tls,
+                    **sent,
+                )
         if log.isEnabledFor(logging.INFO):
             took = time.perf_counter() - began
             asked = headers.get("Range", "-")
             extra = {"url": shown(url), "range": asked, "status": response.status, "seconds": round(took, 4)}
-            log.info("GET %s %s -> %d in %.0f ms", extra["url"], asked, response.status, took * 1000, extra=extra)
+            log.info(
+                "%s %s %s -> %d in %.0f ms", method, extra["url"], asked, response.status, took * 1000, extra=extra
+            )
         assert isinstance(response, Answered)
         return response
 
@@ -223,13 +257,15 @@ class Client:
             connector: aiohttp.BaseConnector
             if self._socks():
                 connector = _socks_connector(str(self.proxy))
+            elif self.access.unix:
+                connector = aiohttp.UnixConnector(self.access.unix, limit=0, keepalive_timeout=60)
             else:
                 connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60)
             # aiohttp would take what came unasked on an idle connection for the next answer; no public way prevents it.
             setattr(connector, "_factory", partial(_Guarded, loop=asyncio.get_running_loop()))  # noqa: B010
             self.session = aiohttp.ClientSession(
                 connector=connector,
-                timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT, sock_connect=CONNECT, sock_read=SILENCE),
+                timeout=_timeout(SILENCE),
                 headers={"User-Agent": f"playhead/{__version__}", "Accept-Encoding": "identity"},
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
@@ -239,40 +275,8 @@ class Client:
         return self.session
 
 
-def bare(text: str) -> URL:
-    """A URL as it is asked for: without user, password and fragment. Raises Malformed."""
-    return _parsed(text).with_user(None).with_fragment(None)
-
-
-def _parsed(text: str) -> URL:
-    """A URL of http or https, exactly as it was given. Raises Malformed, without what may be a secret."""
-    bare = re.sub(r"//.*@", "//", re.sub(r"[?#].*", "", text))
-    try:
-        url = URL(text)
-        if text.isascii() and text.isprintable() and " " not in text and "/." not in text:
-            url = URL(text, encoded=True)
-        _ = url.port
-    except ValueError as error:
-        raise Malformed(f"{bare!r} is not a URL") from error
-    if url.scheme not in ("http", "https") or not url.host:
-        raise Malformed(f"{bare!r} is not an http or https URL")
-    return url
-
-
-def _quoted(location: str) -> str:
-    """A Location header with what must not stand in a URL quoted, and all else as it was."""
-    return quote(location.strip().encode("utf-8", "surrogateescape"), safe="%/:?#[]@!$&'()*+,;=~-._")
-
-
-def _proxy(text: str | None) -> URL | None:
-    try:
-        url = URL(text or "")
-        _ = url.port
-    except ValueError:
-        url = URL("")
-    if text and (url.scheme not in ("http", "https", "socks4", "socks5", "socks5h") or not url.host):
-        raise Malformed("the proxy of this source is not a URL as http://host:3128 or socks5://host:1080")
-    return url if text else None
+def _timeout(silence: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=None, connect=CONNECT, sock_connect=CONNECT, sock_read=silence)
 
 
 def _socks_connector(proxy: str) -> aiohttp.BaseConnector:
@@ -286,17 +290,17 @@ def _socks_connector(proxy: str) -> aiohttp.BaseConnector:
     return made
 
 
-def _accepted(response: Answered) -> Answered:
+def accepted(response: Answered, statuses: Container[int] = (200, 206, 416)) -> Answered:
     """The answer itself, or the Failure that its status means."""
-    if response.status in (200, 206, 416):
+    if response.status in statuses:
         return response
     response.close()
     unavailable = Unavailable, f"the server answers {response.status}"
     kind, what = _STATUSES.get(response.status, unavailable if response.status >= 500 else (Damaged, unavailable[1]))
-    raise kind(f"{shown(response.url)}: {what}", after=_retry_after(response.headers.get("Retry-After")))
+    raise kind(f"{shown(response.url)}: {what}", after=retry_after(response.headers.get("Retry-After")))
 
 
-def _retry_after(text: str | None) -> float | None:
+def retry_after(text: str | None) -> float | None:
     """Seconds to wait (RFC 9110, 10.2.3), given as seconds or as a date."""
     if text and text.isascii() and text.strip().isdigit():
         return float(text.strip()[:9])
@@ -310,12 +314,6 @@ def date(text: str | None) -> datetime | None:
         return (when if when.tzinfo else when.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, TypeError, OverflowError):
         return None
-
-
-def shown(url: URL) -> str:
-    """A URL as it may be logged: without user, password or query."""
-    bare = url.with_query(None).with_fragment(None)
-    return str(bare.with_user(None) if bare.host else bare)
 
 
 def _tls(ca: str | None, cert: str | None) -> ssl.SSLContext | bool:

@@ -9,7 +9,8 @@ import socket
 from collections.abc import AsyncGenerator
 
 from playhead.errors import Unavailable
-from playhead.origins.fetch import SILENCE, Answered, shown
+from playhead.origins.addresses import shown
+from playhead.origins.fetch import SILENCE, Answered
 from playhead.pool import SIZE, Pool
 
 pool = Pool(64)
