@@ -2,10 +2,13 @@
 
 import asyncio
 import inspect
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from playhead import secrets
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -24,4 +27,6 @@ def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
     for name in ("CONFIG", "STATE", "CACHE", "DATA"):
         monkeypatch.setenv(f"XDG_{name}_HOME", str(home / name.lower()))
     monkeypatch.delenv("PLAYHEAD_CONFIG", raising=False)
+    monkeypatch.setattr(secrets, "_known", set())  # what another test took for a secret may be a word here
+    monkeypatch.setattr(secrets, "_brief", deque(maxlen=256))
     yield home

@@ -157,6 +157,7 @@ def own_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
 def conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where rclone, and we, look for its configuration."""
     path = tmp_path / "rclone.conf"
+    monkeypatch.setenv("PATH", str(Path(servers.program("rclone", "rclone")).parent), prepend=os.pathsep)
     monkeypatch.setenv("RCLONE_CONFIG", str(path))
     monkeypatch.delenv("RCLONE_CONFIG_PASS", raising=False)
     return path
@@ -394,36 +395,45 @@ def test_only_their_owner_can_read_the_files_that_are_made(world: World) -> None
 # ── what is left out ──
 
 
-def test_what_cannot_be_read_yet_is_left_out_with_the_reason(
-    bring: Bring, conf: Path, place: Path, clear: Path
+def without_rclone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on; whatever the test needs of it comes before."""
+    monkeypatch.setenv("PATH", "")
+
+
+def test_what_cannot_be_read_is_left_out_with_the_reason(
+    bring: Bring, conf: Path, place: Path, clear: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    create(conf, "drive", "drive", scope="drive.readonly", token=TOKEN, config_is_local="false")
-    crypt(conf, "safe", "drive:sealed")
+    create(conf, "box", "pcloud", token=TOKEN, config_is_local="false")
+    crypt(conf, "safe", "box:sealed")
     create(conf, "link", "alias", remote="safe:")
     create(conf, "some", "union", upstreams=f"{clear} link:")
     create(conf, "mem", "memory")
     create(conf, "folder", "alias", remote=str(clear))
+    without_rclone(monkeypatch)
     code, out, err = bring()
     assert (code, err) == (9, "")
     assert out.splitlines() == [
         "brought  folder: alias",
-        "left out drive: remotes of type 'drive' cannot be read yet; a later version brings it",
-        "left out safe: 'drive' is left out",
+        "left out box: remotes of type 'pcloud' need rclone, which is not installed here",
+        "left out safe: 'box' is left out",
         "left out link: 'safe' is left out",
         "left out some: 'link' is left out",
-        "left out mem: remotes of type 'memory' cannot be read yet",
+        "left out mem: remotes of type 'memory' need rclone, which is not installed here",
         f"written to {place}; try `playhead ls folder:`",
     ]
     assert tables(place) == {"folder": {"use": "alias", "over": str(clear)}}
     assert list((place.parent / "secrets").iterdir()) == []
 
 
-def test_a_crypt_that_stands_before_what_it_lies_over_says_the_same(bring: Bring, conf: Path, place: Path) -> None:
-    crypt(conf, "safe", "drive:sealed")
-    create(conf, "drive", "drive", scope="drive.readonly", token=TOKEN, config_is_local="false")
+def test_a_crypt_that_stands_before_what_it_lies_over_says_the_same(
+    bring: Bring, conf: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crypt(conf, "safe", "box:sealed")
+    create(conf, "box", "pcloud", token=TOKEN, config_is_local="false")
+    without_rclone(monkeypatch)
     code, out, _ = bring()
     assert code == 9
-    assert re.findall("^left out (.*?):.*'drive' cannot be read yet; a later version", out, re.M) == ["safe", "drive"]
+    assert re.findall("^left out (.*?):.*'pcloud' need rclone, which is not installed", out, re.M) == ["safe", "box"]
     assert not place.parent.exists()
 
 
@@ -446,8 +456,8 @@ LEFT = [
     ("type = combine\nupstreams = /x", "not the name of a folder with what it is"),
     ("type = combine\nupstreams = a/b=/x", "not the name of a folder with what it is"),
     ("type = combine\nupstreams = =/x", "not the name of a folder with what it is"),
-    ("type = HTTP\nurl = http://h/", "cannot be read yet"),
-    ("url = http://h/", "type '' cannot be read yet"),
+    ("type = HTTP\nurl = http://h/", "type 'HTTP' cannot be read: the rclone that is installed does not know them"),
+    ("url = http://h/", "type '' cannot be read"),
 ]
 
 
@@ -588,7 +598,7 @@ def test_print_shows_the_tables_and_writes_nothing(
     bring: Bring, conf: Path, place: Path, tmp_path: Path, clear: Path
 ) -> None:
     crypt(conf, "safe", clear)
-    create(conf, "mem", "memory")
+    conf.write_text(f"{conf.read_text()}\n[mem]\ntype = none\n")
     before = snapshot(tmp_path)
     code, out, err = bring("--print")
     assert code == 9

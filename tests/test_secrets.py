@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from playhead import Failure, assemble, secrets
+from playhead import Failure, places, secrets
 from playhead.logs import Json, Text
 from playhead.secrets import HIDDEN, Scrubber, fingerprint, hide, scrub, state_folder
 
@@ -227,15 +227,15 @@ def test_a_line_of_text_has_its_level_from_warnings_on() -> None:
 
 
 def test_what_a_url_is_opened_with_is_a_secret(known: set[str]) -> None:
-    assemble.web("http://me:hunter%2B22@example.org/")
-    assemble.web("http://example.org/", headers={"X-Key": "the key"}, bearer="the token")
-    assemble.web("http://example.org/", user="me", password="the password")
+    places.web("http://me:hunter%2B22@example.org/")
+    places.web("http://example.org/", headers={"X-Key": "the key"}, bearer="the token")
+    places.web("http://example.org/", user="me", password="the password")
     for secret in ("hunter+22", "the key", "the token", "Bearer the token", "the password"):
         assert secret not in scrub(f"it is {secret}.")
 
 
 def test_the_credentials_of_a_tree_are_not_in_its_repr() -> None:
-    tree = assemble.web("http://me:hunter22@example.org/", headers={"X-Key": "the key"}, proxy="http://a:pass4@p/")
+    tree = places.web("http://me:hunter22@example.org/", headers={"X-Key": "the key"}, proxy="http://a:pass4@p/")
     shown = f"{tree.client.access!r} {tree.base!r} {tree!r}"
     assert not any(secret in shown for secret in ("hunter22", "the key", "pass4"))
 

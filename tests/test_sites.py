@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from playhead import assemble
+from playhead import places
 from playhead.doors.route import Host
 from playhead.errors import Busy, Damaged, Denied, Failure, Malformed, NotFound, Unavailable
 from playhead.sites import formats, mux, pages, resolver
@@ -80,7 +80,7 @@ async def fetched(medium: Medium, folder: Path) -> list[Path]:
 
 async def joined(track: Track, at: int) -> bytes:
     span = track.ranges[at] if track.ranges else None
-    async with aclosing(assemble.web(track.urls[at], headers=track.headers)) as tree:
+    async with aclosing(places.web(track.urls[at], headers=track.headers)) as tree:
         blob = await tree.open(tree.single or "")
         return await blob.read(*(span or (0, None)))
 

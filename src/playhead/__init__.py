@@ -83,10 +83,10 @@ def open(
     socks5://), an own CA and a client certificate with its key (PEM files). Raises Malformed for what is not
     a URL; NotFound and Denied for folders.
     """
-    from playhead import assemble
+    from playhead import assemble, places
 
     if "://" in str(source):
-        origin = assemble.web(
+        origin = places.web(
             str(source), headers=headers, user=user, password=password, bearer=bearer, proxy=proxy, ca=ca, cert=cert
         )
         return assemble.remote(origin)

@@ -5,18 +5,20 @@ The pipeline of a remote tree:  web (limits) -> retried -> segmented -> listed -
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, unquote_to_bytes, urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
 from playhead import secrets
 from playhead.config import NAME, Config, TreeConfig
 from playhead.errors import Denied, Malformed, NotFound
 from playhead.origins.local import LocalTree
-from playhead.tree import Entry, Tree, below, segments
+from playhead.places import BUCKETS, Places, rcloned, web
+from playhead.tree import Entry, Store, Tree, below, segments
 from playhead.works import Works, folder_of
 
 if TYPE_CHECKING:
@@ -24,8 +26,8 @@ if TYPE_CHECKING:
     from playhead.app.items import Start
     from playhead.app.site import Site
     from playhead.origins.remote import Remote
-    from playhead.origins.web import WebTree
-    from playhead.transforms.ageheader import Identity
+
+ORIGINS = ("web", "webdav", "gdrive", "rclone", *BUCKETS)  # the uses that stand for an origin behind a network
 
 log = logging.getLogger("playhead")
 
@@ -42,6 +44,7 @@ class Trees:
     made: dict[tuple[str, bool], Tree] = field(default_factory=dict)
     making: list[str] = field(default_factory=list)
     urls: dict[tuple[str, bool], tuple[Tree, str]] = field(default_factory=dict)
+    stores: dict[str, Tree] = field(default_factory=dict)
     origins: dict[str, tuple["Remote", Tree]] = field(default_factory=dict)  # by name or URL, nothing kept yet
 
     def named(self, name: str, *, keep: bool = True) -> Tree:
@@ -61,6 +64,8 @@ class Trees:
 
         Contains "://": a URL. NAME:path, where NAME is a tree of the configuration: that. Else a path.
         """
+        if drive := self._pasted(text):
+            return self.named(drive[0], keep=keep), drive[1]
         if "://" in text:
             if (text, keep) not in self.urls:
                 tree = self._remote(text, lambda: web(text), keep=keep)
@@ -68,6 +73,8 @@ class Trees:
             return self.urls[text, keep]
         name, colon, path = text.partition(":")
         if colon and NAME.fullmatch(name):
+            if name == "rclone" and ":" in path and name not in self.config.tree:
+                return self._remote(text, lambda: rcloned(path), keep=keep), ""
             if name not in self.config.tree:
                 known = ", ".join(sorted(self.config.tree)) or "none; see `[tree.NAME]` in the documentation"
                 what = f"{name!r} is not a tree of the configuration (known: {known})"
@@ -76,6 +83,66 @@ class Trees:
             segments(path)
             return self.named(name, keep=keep), path
         return _on_this_machine(text)
+
+    def _pasted(self, text: str) -> tuple[str, str] | None:
+        """A link as Drive's pages show it, after NAME: or alone, -> a tree at Google and a path in it."""
+        if "google.com/" not in text:
+            return None
+        from playhead.origins.drive.items import pasted
+
+        name, _, link = text.partition(":")
+        drives = [key for key, table in self.config.tree.items() if table.use == "gdrive"]
+        if path := pasted(link):
+            return (name, path) if name in drives else None
+        if not (path := pasted(text)):
+            return None
+        if not drives:
+            raise Malformed('that is a link into Google Drive; describe a `[tree.NAME]` with use = "gdrive" first')
+        return drives[0], path
+
+    def store(self, text: str) -> tuple[Tree, str]:
+        """A SOURCE that is written to: a tree that is a Store, and a path in it. Raises Malformed.
+
+        A path of this machine, or NAME:path, where the table says `write = true` or lies over one that does.
+        """
+        name, colon, path = text.partition(":")
+        if "://" in text or not (colon and NAME.fullmatch(name)):
+            if "://" in text:
+                raise Malformed(
+                    'a URL alone cannot be written to; describe it as a `[tree.NAME]`, as of use = "webdav"'
+                )
+            return _folder_here(text)
+        if name not in self.config.tree:
+            return self.source(text)  # which says what is known
+        path = path.strip("/")
+        segments(path)
+        return self.written(name), path
+
+    def written(self, name: str) -> Tree:
+        """The tree of a table, as a Store. Raises Malformed where it cannot be written to."""
+        if name not in self.stores:
+            table = self.config.tree[name]
+            self.stores[name] = self._written(name, table)
+        return self.stores[name]
+
+    def _written(self, name: str, table: TreeConfig) -> Tree:
+        if table.use in ("alias", "rclone-crypt", "age"):
+            text = table.over[0]
+            tree, path = self.store(f"{text}:" if text in self.config.tree else text)
+            tree = below(tree, path, Entry(path.rpartition("/")[2], folder=True)) if path else tree
+            made = tree if table.use == "alias" else Places(self.config).opened(name, table, tree)[0]
+        elif not table.write:
+            raise Malformed(f"tree {name} is not to be written to; say `write = true` in its table")
+        elif table.use == "local":
+            from playhead.origins.folder import LocalStore
+
+            made = LocalStore(self.config.folder / _home(table.root or ""), follow_links=table.follow_links)
+        else:
+            self.named(name, keep=False)
+            made = self.origins[name][0]
+        if not isinstance(made, Store):
+            raise Malformed(f"tree {name} cannot be written to: use = {table.use!r} only reads")
+        return made
 
     def bare(self, text: str, *, keep: bool = False) -> tuple[Tree, str]:
         """A SOURCE for one who retries and counts connections himself: the origin alone, where it is one."""
@@ -103,8 +170,9 @@ class Trees:
     def _made(self, name: str, table: TreeConfig, keep: bool) -> Tree:
         if table.use == "local":
             return LocalTree(self.config.folder / _home(table.root or ""), follow_links=table.follow_links)
-        if table.use == "web":
-            return self._remote(name, lambda: self._web(table), keep=keep and bool(table.keep))
+        if table.use in ORIGINS:
+            make = partial(Places(self.config).origin, name, table)
+            return self._remote(name, make, keep=keep and bool(table.keep))
         if table.use == "union":
             from playhead.transforms.union import union
 
@@ -116,7 +184,7 @@ class Trees:
         plain = table.keep == "plain" and keep and self.works is not None
         tree = self._over(table.over[0], keep and bool(table.keep) and not plain)
         if table.use != "alias":
-            tree, known_by = self._opened(name, table, tree)
+            tree, known_by = Places(self.config).opened(name, table, tree)
             if plain and self.works is not None:
                 tree = self.works.kept(tree, f"{name} {table.over[0]} {known_by}")
         return tree
@@ -138,81 +206,6 @@ class Trees:
             text = f"{text}:" if NAME.fullmatch(text) and not place.exists() else str(place)  # or a name, misspelt
         tree, path = self.source(text, keep=keep)
         return below(tree, path, Entry(path.rpartition("/")[2], folder=True)) if path else tree
-
-    def _opened(self, name: str, table: TreeConfig, tree: Tree) -> tuple[Tree, str]:
-        """An encrypted tree in clear, and what its keys are known by."""
-        if table.use == "age":
-            from playhead.transforms import ageheader
-            from playhead.transforms.age import aged
-
-            known = [*self._identities(name, table)]
-            if table.passphrase:
-                known.append(ageheader.passphrase(self._secret(table.passphrase)))
-            return aged(tree, known), secrets.fingerprint(*(somebody.mark for somebody in known))
-        if table.use == "aes-cbc":
-            from playhead.transforms import aescbc
-
-            log.warning("tree %s: AES-CBC has no authentication; a changed byte is not noticed", name)
-            key = aescbc.key_of(self._secret(table.key or ""))
-            return aescbc.opened(tree, key), secrets.fingerprint(key.decode())
-        from playhead.transforms import names, rclone
-        from playhead.transforms.crypt import crypt
-
-        keys = rclone.keys(self._password(table.password), self._password(table.password2))
-        made = names.Names(
-            keys.name,
-            keys.tweak,
-            mode=table.filename_encryption,
-            encoding=table.filename_encoding,
-            folders=table.directory_name_encryption,
-            suffix="" if table.suffix == "none" else table.suffix,
-        )
-        return crypt(tree, keys, made, contents=not table.no_data_encryption), keys.fingerprint
-
-    def _secret(self, text: str) -> str:
-        return secrets.hide(secrets.resolve(text, self.config.folder))
-
-    def _password(self, text: str | None) -> str:
-        """A password in clear, also where it is given as `obscured:` and what `rclone obscure` writes."""
-        from playhead.transforms.rclone import revealed
-
-        clear = self._secret(text) if text else ""
-        return secrets.hide(revealed(secrets.hide(clear[9:]))) if clear.startswith("obscured:") else clear
-
-    def _identities(self, name: str, table: TreeConfig) -> list["Identity"]:
-        """The keys of `identity`: themselves, or a file that holds them."""
-        from playhead.transforms.ageheader import identities
-
-        if not table.identity:
-            return []
-        text = secrets.resolve(table.identity, self.config.folder)
-        if "AGE-SECRET-KEY-" not in text.upper():
-            try:
-                text = (self.config.folder / _home(text)).read_text("utf-8")
-            except (OSError, ValueError) as error:
-                secrets.hide(text)  # it may be a key, mistyped
-                what = os.strerror(error.errno or 0).lower() if isinstance(error, OSError) else "it is not text"
-                raise Malformed(f"tree {name}: its identity is neither a key nor a file of keys ({what})") from None
-        for line in text.splitlines():
-            if not line.startswith("#"):
-                secrets.hide(line.strip())
-        return identities(text)
-
-    def _web(self, table: TreeConfig) -> "WebTree":
-        folder = self.config.folder
-        return web(
-            table.url or "",
-            headers={name: secrets.resolve(value, folder) for name, value in table.headers.items()},
-            user=table.user,
-            password=secrets.resolve(table.password, folder) if table.password else None,
-            bearer=secrets.resolve(table.bearer, folder) if table.bearer else None,
-            proxy=secrets.resolve(table.proxy, folder) if table.proxy else None,
-            ca=str(folder / table.ca) if table.ca else None,
-            cert=str(folder / table.cert) if table.cert else None,
-            rate=table.rate,
-            connections=table.connections,
-            bytes_per_day=table.bytes_per_day,
-        )
 
 
 def remote(origin: "Remote", works: Works | None = None) -> Tree:
@@ -238,49 +231,6 @@ def read(origin: "Remote", works: Works | None) -> Tree:
     return tree
 
 
-def web(
-    url: str,
-    *,
-    headers: Mapping[str, str] | None = None,
-    user: str | None = None,
-    password: str | None = None,
-    bearer: str | None = None,
-    proxy: str | None = None,
-    ca: str | None = None,
-    cert: str | None = None,
-    rate: float | None = None,
-    connections: int | None = None,
-    bytes_per_day: int | None = None,
-) -> "WebTree":
-    """A URL as a tree, with what it takes to be let in, and what may be asked of it."""
-    from playhead.limits import Limits
-    from playhead.origins.fetch import Access, basic
-    from playhead.origins.web import WebTree
-
-    sent = dict(headers or {})
-    if user is not None:
-        sent["Authorization"] = basic(user, secrets.hide(password or ""))
-    elif bearer is not None:
-        sent["Authorization"] = f"Bearer {secrets.hide(bearer)}"
-    for value in sent.values():
-        secrets.hide(value)
-    userinfo = url.partition("://")[2].partition("/")[0].rpartition("@")[0]
-    if userinfo:
-        secrets.hide(unquote(userinfo.partition(":")[2]))
-    known_by = secrets.fingerprint(userinfo, cert or "", *(f"{name}: {value}" for name, value in sorted(sent.items())))
-    limits = Limits(rate=rate, connections=connections, bytes_per_day=bytes_per_day)
-    made = WebTree(url, Access(sent, proxy, ca, cert, known_by), limits)
-    limits.name = made.base.host or ""
-    return made
-
-
-def via(origin: "WebTree", proxy: str | None) -> "WebTree":
-    """The same origin through a proxy; None: directly."""
-    from playhead.origins.web import WebTree
-
-    return WebTree(str(origin.base), replace(origin.client.access, proxy=proxy), origin.client.limits)
-
-
 def source(text: str, config: Config, works: Works | None = None) -> tuple[Tree, str]:
     """A SOURCE of the command line -> a tree and a path in it: see `Trees.source`."""
     return Trees(config, works).source(text)
@@ -297,6 +247,17 @@ def _on_this_machine(text: str) -> tuple[Tree, str]:
         raise NotFound(f"{text[:200]!r}: there is no such file or folder")
     folder, name = os.path.split(place)
     return LocalTree(folder), name
+
+
+def _folder_here(text: str) -> tuple[Tree, str]:
+    """A path of this machine that is written to: the nearest folder that is there, and the rest."""
+    from playhead.origins.folder import LocalStore
+
+    place, rest = Path(os.path.abspath(_home(text))), ""
+    while not place.is_dir() and place != place.parent:
+        rest = f"{place.name}/{rest}" if rest else place.name
+        place = place.parent
+    return LocalStore(place), rest
 
 
 def _home(text: str) -> str:

@@ -4,19 +4,17 @@ import argparse
 import asyncio
 import contextlib
 import io
-import json
 import os
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from playhead.errors import Failure, Malformed, Unsized
+from playhead.errors import Failure, Malformed
 from playhead.version import __version__
 
 if TYPE_CHECKING:
-    from playhead.blob import Pieces
-    from playhead.tree import Entry, Tree
+    pass
 
 SOURCE = 'a folder, a file, a URL (ending in "/": a folder), or NAME:path with a tree of the configuration'
 CACHE = ("show", "verify", "clear", "pin", "unpin", "warm")
@@ -93,6 +91,15 @@ def parser() -> argparse.ArgumentParser:
     )
     get.add_argument("--json", action="store_true", help="say what goes on as JSON, one object a line")
 
+    push = _command(commands, "push", "copy a folder to a place that can be written; resumable, verified", _push)
+    push.add_argument("folder", metavar="SOURCE", help="what to copy: " + SOURCE)
+    push.add_argument("target", metavar="TARGET", help="a folder, or NAME:path with a tree that says `write = true`")
+    push.add_argument("-n", "--at-once", type=_positive, default=8, metavar="N", help="files at a time (default: 8)")
+    push.add_argument("--overwrite", action="store_true", help="write over other versions that are there")
+    push.add_argument("--verify", action="store_true", help="read what is there back, and compare it byte by byte")
+    push.add_argument("--dry-run", action="store_true", help="say what would be sent, and send nothing")
+    push.add_argument("--json", action="store_true", help="say what goes on as JSON, one object a line")
+
     cache = _command(commands, "cache", "show what is kept on this disk; verify, clear, pin or warm it", _cache)
     cache.add_argument("doing", nargs="?", default="show", choices=CACHE, metavar="|".join(CACHE), help="default: show")
     cache.add_argument("source", nargs="?", metavar="SOURCE", help="what to pin, unpin or warm: " + SOURCE)
@@ -102,7 +109,15 @@ def parser() -> argparse.ArgumentParser:
     bring.add_argument("file", nargs="?", metavar="FILE", help="the rclone.conf (default: where rclone keeps it)")
     bring.add_argument("--print", action="store_true", dest="only_print", help="show the tables, and write nothing")
 
-    _command(commands, "doctor", "look for what is missing or wrong, and say what to do", _doctor)
+    login = _command(commands, "login", "let a tree of the configuration into its Google Drive", _login)
+    login.add_argument("name", metavar="NAME", help='the tree, of use = "gdrive"')
+    login.add_argument("--headless", action="store_true", help="no browser here: show the address, take the answer")
+
+    doctor = _command(commands, "doctor", "look for what is missing or wrong, and say what to do", _doctor)
+    doctor.add_argument(
+        "name", nargs="*", metavar="NAME", help="trees to look at (default: all, and the rest)"
+    )
+    doctor.add_argument("--json", action="store_true", help="as JSON")
     return top
 
 
@@ -129,7 +144,7 @@ def _positive(text: str) -> int:
 
 
 def _rate(text: str) -> float:
-    from playhead.config import size
+    from playhead.checks import size
 
     try:
         rate = size(text.removesuffix("/s"))
@@ -206,90 +221,15 @@ async def _serve(options: argparse.Namespace) -> int:
 
 
 async def _ls(options: argparse.Namespace) -> int:
-    from playhead.app.listing import as_json, order
+    from playhead import reading
 
-    tree, path = _source(options)
-    try:
-        entries = sorted([entry async for entry in _listed(tree, path)], key=order)
-        if options.json:
-            print(json.dumps({"path": path, "entries": [as_json(entry) for entry in entries], "next": None}, indent=1))
-        else:
-            sys.stdout.writelines(_line(entry) for entry in entries)
-        return 0
-    finally:
-        await tree.aclose()
-
-
-async def _listed(tree: "Tree", path: str) -> Any:
-    entry = await tree.find(path)
-    if not entry.folder:
-        yield entry
-        return
-    async with contextlib.aclosing(tree.entries(path)) as entries:
-        async for entry in entries:
-            yield entry
-
-
-def _line(entry: "Entry") -> str:
-    """One line of a listing; what would steer the terminal is replaced."""
-    from playhead.tree import visible
-
-    size = "-" if entry.size is None else f"{entry.size:,}"
-    when = entry.modified.astimezone().strftime("%Y-%m-%d %H:%M") if entry.modified else "-"
-    return f"{size:>18}  {when:<16}  {visible(entry.name)}{'/' * entry.folder}\n"
+    return await reading.ls(options.source, options.config, as_json=options.json)
 
 
 async def _cat(options: argparse.Namespace) -> int:
-    from playhead.blob import pieces
-    from playhead.tree import Ask
+    from playhead import reading
 
-    tree, path = _source(options)
-    start, length = options.offset, options.length
-    try:
-        stop = None if length is None else start + length
-        try:
-            blob = await tree.open(path, Ask(start, stop))
-        except Unsized:
-            await _write(_between(tree.flow(path), start, stop))
-        else:
-            stop = blob.size if stop is None else min(stop, blob.size)
-            await _write(pieces(blob, min(start, stop), stop))
-        return 0
-    finally:
-        await tree.aclose()
-
-
-async def _between(stream: "Pieces", start: int, stop: int | None) -> "Pieces":
-    at = 0
-    async with contextlib.aclosing(stream):
-        async for piece in stream:
-            assert isinstance(piece, bytes | memoryview)
-            begin, at = at, at + len(piece)
-            if at > start:
-                yield memoryview(piece)[max(0, start - begin) : None if stop is None else max(0, stop - begin)]
-            if stop is not None and at >= stop:
-                return
-
-
-async def _write(stream: "Pieces") -> None:
-    from playhead.blob import FileSpan
-
-    out = sys.stdout.buffer
-    async with contextlib.aclosing(stream):
-        async for piece in stream:
-            if isinstance(piece, FileSpan):
-                for at in range(0, piece.length, 1 << 20):
-                    data = await asyncio.to_thread(piece.pread, at, min(at + (1 << 20), piece.length))
-                    await asyncio.to_thread(out.write, data)
-            else:
-                await asyncio.to_thread(out.write, piece)
-    await asyncio.to_thread(out.flush)
-
-
-def _source(options: argparse.Namespace) -> "tuple[Tree, str]":
-    from playhead import assemble
-
-    return assemble.source(options.source, options.config)
+    return await reading.cat(options.source, options.config, options.offset, options.length)
 
 
 # ── pack ──
@@ -342,6 +282,21 @@ def _lines(name: str | None) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
 
 
+# ── push and login ──
+
+
+async def _push(options: argparse.Namespace) -> int:
+    from playhead import pushing
+
+    return await pushing.run(options, options.config)
+
+
+async def _login(options: argparse.Namespace) -> int:
+    from playhead import logins
+
+    return await logins.run(options, options.config)
+
+
 # ── cache ──
 
 
@@ -373,4 +328,4 @@ async def _import(options: argparse.Namespace) -> int:
 async def _doctor(options: argparse.Namespace) -> int:
     from playhead import doctor
 
-    return await doctor.examine(options.config)
+    return await doctor.examine(options.config, options.name, as_json=options.json)

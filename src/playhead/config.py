@@ -11,15 +11,27 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from playhead import checks
 from playhead.errors import Malformed
 
 NAME = re.compile(r"[a-z][a-z0-9-]*")
 # use -> the keys that it needs ("|": or), and those that it may have beside `serve`
-_WEB = "headers user password bearer proxy ca cert rate connections bytes_per_day keep"
+_REMOTE = "proxy ca rate connections bytes_per_day keep"
+_WEB = f"headers user password bearer cert {_REMOTE}"
+_BUCKET = f"root endpoint region anonymous path_style {_REMOTE} write"
 _CRYPT = "password2 filename_encryption filename_encoding directory_name_encryption suffix no_data_encryption"
 USES: Mapping[str, tuple[str, str]] = {
-    "local": ("root", "follow_links"),
+    "local": ("root", "follow_links write"),
     "web": ("url", _WEB),
+    "webdav": ("url", f"{_WEB} write"),
+    "gdrive": (
+        "client_id|service_account",
+        f"client_secret subject scope root drive shared_with_me acknowledge_abuse endpoint {_REMOTE} cert write",
+    ),
+    "s3": ("bucket", f"access_key secret_key token {_BUCKET}"),
+    "gcs": ("bucket", f"service_account token {_BUCKET}"),
+    "azure": ("bucket account", f"secret_key token {_BUCKET}"),
+    "rclone": ("remote", "rate connections bytes_per_day keep"),
     "rclone-crypt": ("over password", f"{_CRYPT} keep"),
     "age": ("over identity|passphrase", "keep"),
     "aes-cbc": ("over key", "keep"),
@@ -62,6 +74,25 @@ class TreeConfig:
     identity: str | None = None
     passphrase: str | None = None
     key: str | None = None
+    write: bool = False
+    client_id: str | None = None
+    client_secret: str | None = None
+    service_account: str | None = None
+    subject: str | None = None
+    scope: str | None = None
+    drive: str | None = None
+    shared_with_me: bool = False
+    acknowledge_abuse: bool = False
+    endpoint: str | None = None
+    bucket: str | None = None
+    region: str | None = None
+    access_key: str | None = None
+    secret_key: str | None = None
+    token: str | None = None
+    account: str | None = None
+    anonymous: bool = False
+    path_style: bool = True
+    remote: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,137 +191,25 @@ class _Wrong(Exception):
         self.table, self.key = table, key
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError("a text in quotes is wanted")
-    return value
-
-
-def _truth(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError("true or false is wanted")
-    return value
-
-
-def _texts(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list):
-        raise ValueError("a list of texts is wanted")
-    return tuple(_text(item) for item in value)
-
-
-def _one_or_more(value: Any) -> tuple[str, ...]:
-    if "" in (found := (value,) if isinstance(value, str) else _texts(value)):
-        raise ValueError("an empty text names nothing; a tree, a folder or a URL is wanted")
-    return found
-
-
-def _folders(value: Any) -> dict[str, str]:
-    for name, text in _headers(value).items():
-        if name in ("", ".", "..") or "/" in name or "\0" in name:
-            raise ValueError(f"{name!r} cannot be the name of a folder")
-        _one_or_more(text)
-    return _headers(value)
-
-
-def _keeping(value: Any) -> bool | str:
-    if not isinstance(value, bool) and value != "plain":
-        raise ValueError('true, false or "plain" is wanted')
-    return bool(value) if isinstance(value, bool) else str(value)
-
-
-def _headers(value: Any) -> dict[str, str]:
-    if not isinstance(value, dict):
-        raise ValueError('a table of names and values is wanted, as { X-Name = "value" }')
-    return {name: _text(text) for name, text in value.items()}
-
-
-def _prefix(value: Any) -> str:
-    if _text(value) and not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", value):
-        raise ValueError('a path as "/music" is wanted')
-    return str(value)
-
-
-def _origins(value: Any) -> tuple[str, ...]:
-    for origin in _texts(value):
-        if not re.fullmatch(r"https?://[^/\s]+", origin):
-            raise ValueError(f'{origin!r} is not an origin as "https://example.org"')
-    return _texts(value)
-
-
-def _one_of(*choices: str) -> Callable[[Any], str]:
-    def check(value: Any) -> str:
-        if value not in choices:
-            raise ValueError(f"one of {', '.join(choices)} is wanted")
-        return str(value)
-
-    return check
-
-
-_UNITS = {"": 1, "b": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40}
-_UNITS |= {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
-
-
-def size(value: Any) -> int:
-    """Bytes: a number, or a text as "10 GB" or "256MiB"."""
-    match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,6})?)\s*([A-Za-z]*)", str(value)) if value is not True else None
-    if match is None or isinstance(value, bool | list | dict) or match[2].lower() not in _UNITS:
-        raise ValueError('a size is wanted, as 1000000, "256 MiB" or "10 GB"')
-    return int(float(match[1]) * _UNITS[match[2].lower()])
-
-
-def _at_least(least: int) -> Callable[[Any], int]:
-    def check(value: Any) -> int:
-        if (found := size(value)) < least:
-            raise ValueError(f"at least {least:,} bytes are wanted")
-        return found
-
-    return check
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e9:
-        raise ValueError("a number above 0 is wanted")
-    return float(value)
-
-
-def _count(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 10_000:
-        raise ValueError("a whole number from 1 to 9999 is wanted")
-    return value
-
-
-def _many(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= 10_000_000:
-        raise ValueError("a whole number from 1 to 10,000,000 is wanted")
-    return value
-
-
 def _reservoir(value: Any) -> ReservoirConfig:
-    return ReservoirConfig(**_checked(_table(value), ReservoirConfig, "reservoir"))
+    return ReservoirConfig(**_checked(checks.table(value), ReservoirConfig, "reservoir"))
 
 
 def _downloads(value: Any) -> DownloadsConfig:
-    return DownloadsConfig(**_checked(_table(value), DownloadsConfig, "downloads"))
+    return DownloadsConfig(**_checked(checks.table(value), DownloadsConfig, "downloads"))
 
 
 def _bundles(value: Any) -> BundlesConfig:
-    return BundlesConfig(**_checked(_table(value), BundlesConfig, "bundles"))
-
-
-def _prefixes(value: Any) -> tuple[str, ...]:
-    for prefix in _texts(value):
-        if not re.fullmatch(r"https?://[^/\s]+/\S*", prefix):
-            raise ValueError(f'{prefix!r} is not the beginning of URLs as "https://example.org/music/"')
-    return _texts(value)
+    return BundlesConfig(**_checked(checks.table(value), BundlesConfig, "bundles"))
 
 
 def _log(value: Any) -> LogConfig:
-    return LogConfig(**_checked(_table(value), LogConfig, "log"))
+    return LogConfig(**_checked(checks.table(value), LogConfig, "log"))
 
 
 def _trees(value: Any) -> dict[str, TreeConfig]:
     found = {}
-    for name, table in _table(value).items():
+    for name, table in checks.table(value).items():
         if not NAME.fullmatch(name):
             raise _Wrong("tree", name, "a name is made of a-z, 0-9 and '-', and begins with a letter")
         if not isinstance(table, dict):
@@ -309,44 +228,43 @@ def _trees(value: Any) -> dict[str, TreeConfig]:
     return found
 
 
-def _table(value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ValueError("a table is wanted")
-    return value
-
-
 _CHECKS: dict[str, Callable[[Any], Any]] = {
-    "prefix": _prefix,
-    "trusted_proxies": _texts,
-    "cors": _origins,
+    "prefix": checks.prefix,
+    "trusted_proxies": checks.texts,
+    "cors": checks.origins,
     "bundles": _bundles,
     "downloads": _downloads,
-    "members": _many,
-    "bytes": _at_least(1),
-    "at_once": _count,
-    "urls": _prefixes,
+    "members": checks.many,
+    "bytes": checks.at_least(1),
+    "at_once": checks.count,
+    "urls": checks.prefixes,
     "log": _log,
     "tree": _trees,
-    "level": _one_of(*LEVELS),
-    "format": _one_of(*FORMATS),
-    "use": _one_of(*USES),
-    "follow_links": _truth,
-    "headers": _headers,
-    "memory": _at_least(16 << 20),
+    "level": checks.one_of(*LEVELS),
+    "format": checks.one_of(*FORMATS),
+    "use": checks.one_of(*USES),
+    "follow_links": checks.truth,
+    "write": checks.truth,
+    "shared_with_me": checks.truth,
+    "acknowledge_abuse": checks.truth,
+    "anonymous": checks.truth,
+    "path_style": checks.truth,
+    "headers": checks.headers,
+    "memory": checks.at_least(16 << 20),
     "reservoir": _reservoir,
-    "size": _at_least(16 << 20),
-    "free": size,
-    "rate": _number,
-    "connections": _count,
-    "bytes_per_day": _at_least(1),
-    "keep": _keeping,
-    "serve": _truth,
-    "over": _one_or_more,
-    "folders": _folders,
-    "filename_encryption": _one_of("standard", "obfuscate", "off"),
-    "filename_encoding": _one_of("base32", "base64", "base32768"),
-    "directory_name_encryption": _truth,
-    "no_data_encryption": _truth,
+    "size": checks.at_least(16 << 20),
+    "free": checks.size,
+    "rate": checks.number,
+    "connections": checks.count,
+    "bytes_per_day": checks.at_least(1),
+    "keep": checks.keeping,
+    "serve": checks.truth,
+    "over": checks.one_or_more,
+    "folders": checks.folders,
+    "filename_encryption": checks.one_of("standard", "obfuscate", "off"),
+    "filename_encoding": checks.one_of("base32", "base64", "base32768"),
+    "directory_name_encryption": checks.truth,
+    "no_data_encryption": checks.truth,
 }
 
 
@@ -357,7 +275,7 @@ def _checked(table: dict[str, Any], kind: type, at: str) -> dict[str, Any]:
         if key not in allowed:
             raise _Wrong(at, key, f"unknown; known here: {', '.join(allowed)}")
         try:
-            check: Callable[[Any], Any] = _CHECKS.get(key, _text)
+            check: Callable[[Any], Any] = _CHECKS.get(key, checks.text)
             table[key] = check(value)
         except ValueError as error:
             raise _Wrong(at, key, str(error)) from error

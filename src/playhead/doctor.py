@@ -2,47 +2,62 @@
 
 import asyncio
 import importlib.util
+import json
 import os
 import resource
 import ssl
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from playhead import assemble, secrets
+from playhead import diagnoses, secrets
 from playhead.config import Config, default_path
-from playhead.errors import Failure
-
-DEADLINE = 20.0  # seconds for one source
-
-Finding = tuple[str, str]  # "ok", "note" or "wrong", and a line
+from playhead.diagnoses import Finding
+from playhead.errors import Malformed
+from playhead.tree import visible
 
 
-async def examine(config: Config) -> int:
-    """Print every finding; returns the exit code: 0, or 9 where something is wrong."""
-    findings = [*_machine(), *_configuration(config)]
-    findings += await asyncio.gather(*(_source(name, config) for name in config.tree))
-    for mark, line in findings:
-        print(f"{mark:>5}  {secrets.scrub(line)}")
-    return 9 if any(mark == "wrong" for mark, _ in findings) else 0
+async def examine(config: Config, names: Sequence[str] = (), *, as_json: bool = False) -> int:
+    """Print every finding, of all or of these trees; returns the exit code: 0, or 9 where something is wrong.
+
+    Raises Malformed where there is no such tree.
+    """
+    for name in names:
+        if name not in config.tree:
+            known = ", ".join(sorted(config.tree)) or "none"
+            raise Malformed(f"{visible(name)!r} is not a tree of the configuration (known: {known})")
+    findings = [] if names else [*_machine(), *_configuration(config)]
+    for found in await asyncio.gather(
+        *(diagnoses.examined(name, config) for name in dict.fromkeys(names or config.tree))
+    ):
+        findings += found
+    _print(findings, as_json=as_json)
+    return 9 if any(finding.mark == "wrong" for finding in findings) else 0
+
+
+def _print(findings: Sequence[Finding], *, as_json: bool) -> None:
+    if as_json:
+        told = [{"tree": one.tree, "mark": one.mark, "text": secrets.scrub(one.text)} for one in findings]
+        print(json.dumps({"findings": told}, indent=1))
+        return
+    for one in findings:
+        print(f"{one.mark:>5}  {f'tree {one.tree}: ' if one.tree else ''}{secrets.scrub(one.text)}")
 
 
 def _machine() -> Iterator[Finding]:
-    yield "ok", f"Python {sys.version.split()[0]} with {ssl.OPENSSL_VERSION}"
+    yield Finding("ok", f"Python {sys.version.split()[0]} with {ssl.OPENSSL_VERSION}")
     for name, what in [("uvloop", "serving is faster with it"), ("aiohttp_socks", "SOCKS proxies need it")]:
         if importlib.util.find_spec(name) is None:
-            yield "note", f"the package {name} is not installed; {what}"
+            yield Finding("note", f"the package {name} is not installed; {what}")
     if not hasattr(os, "sendfile"):
-        yield "note", "this system has no sendfile: files are copied through the program, which costs more"
+        yield Finding("note", "this system has no sendfile: files are copied through the program, which costs more")
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     if hard != resource.RLIM_INFINITY and hard < 4096:
-        yield (
-            "note",
-            f"only {hard} files may be open at once: at most {(hard - 256) // 2} connections; see `ulimit -Hn`",
-        )
+        most = f"at most {(hard - 256) // 2} connections; see `ulimit -Hn`"
+        yield Finding("note", f"only {hard} files may be open at once: {most}")
     state = secrets.state_folder()
     if not _writable(state):
-        yield "wrong", f"{state} cannot be written; make it yours, or set XDG_STATE_HOME"
+        yield Finding("wrong", f"{state} cannot be written; make it yours, or set XDG_STATE_HOME")
 
 
 def _writable(folder: Path) -> bool:
@@ -53,21 +68,7 @@ def _writable(folder: Path) -> bool:
 
 def _configuration(config: Config) -> Iterator[Finding]:
     if config.tree:
-        yield "ok", f"the configuration names {len(config.tree)} trees: {', '.join(sorted(config.tree))}"
+        yield Finding("ok", f"the configuration names {len(config.tree)} trees: {', '.join(sorted(config.tree))}")
     else:
-        yield "note", f"there is no tree in the configuration ({default_path()}); give `serve` a folder or a URL"
-
-
-async def _source(name: str, config: Config) -> Finding:
-    try:
-        tree = assemble.Trees(config).named(name)
-        try:
-            async with asyncio.timeout(DEADLINE):
-                await assemble.readable(tree)
-        finally:
-            await tree.aclose()
-    except Failure as failure:
-        return "wrong", f"tree {name}: {failure}"
-    except TimeoutError:
-        return "wrong", f"tree {name}: no answer within {DEADLINE:.0f} s; is it reachable from this machine?"
-    return "ok", f"tree {name}: reachable and readable"
+        where = default_path()
+        yield Finding("note", f"there is no tree in the configuration ({where}); give `serve` a folder or a URL")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from playhead import assemble
+from playhead import places
 from playhead.assemble import Trees
 from playhead.blob import Blob, Pieces
 from playhead.config import Config
@@ -233,7 +233,7 @@ class Gathering:
         ways: list[tuple[str, Tree, str]] = []
         for proxy in self.options.proxies or ["direct"]:
             given = None if proxy == "direct" else proxy
-            way = assemble.via(tree, given) if self.options.proxies else tree
+            way = places.via(tree, given) if self.options.proxies else tree
             self.opened.append(way)
             ways.append((shown(given) if given else "the direct way", way, path))
         for mirror in self.options.mirrors:

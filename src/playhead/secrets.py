@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import stat
+from collections import deque
 from hashlib import blake2b
 from pathlib import Path
 from secrets import token_bytes, token_hex
@@ -19,6 +20,7 @@ HIDDEN = "[secret]"
 KEY = 32  # bytes
 _NAME = re.compile(r"[a-z][a-z0-9_-]*")
 _known: set[str] = set()
+_brief: deque[str] = deque(maxlen=256)  # secrets that live for an hour
 
 # What looks like a secret wherever it stands: credentials in a URL, and parameters and headers named like one.
 _PATTERNS = [
@@ -74,16 +76,20 @@ def _from_keyring(name: str) -> str | None:
         return None
 
 
-def hide(secret: str) -> str:
-    """Remember a secret, so that it is scrubbed from now on; returns it."""
-    if len(secret) >= 4:
+def hide(secret: str, *, brief: bool = False) -> str:
+    """Remember a secret, so that it is scrubbed from now on (`brief`: until many others have followed); returns it."""
+    if len(secret) < 4:
+        return secret
+    if not brief:
         _known.add(secret)
+    elif secret not in _brief:
+        _brief.append(secret)
     return secret
 
 
 def scrub(text: str) -> str:
     """The text without secrets."""
-    for secret in sorted(_known, key=len, reverse=True):  # one may begin like another
+    for secret in sorted((*_known, *_brief), key=len, reverse=True):  # one may begin like another
         text = text.replace(secret, HIDDEN)
     for pattern in _PATTERNS:
         text = pattern.sub(lambda match: (match[1] if match.lastindex else "") + HIDDEN, text)

@@ -5,7 +5,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 
-from playhead import assemble
+from playhead import places
 from playhead.assemble import Trees
 from playhead.blob import Blob
 from playhead.config import Config
@@ -71,7 +71,7 @@ class Starting:
         for key, header in (("referer", "Referer"), ("user-agent", "User-Agent")):
             if key in options:
                 sent[header] = options[key]
-        tree = assemble.web(
+        tree = places.web(
             uri,
             headers={name.strip(): value.strip() for name, value in sent.items()},
             user=options.get("http-user"),

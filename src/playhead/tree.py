@@ -150,8 +150,9 @@ async def walk(tree: Tree, folder: str = "") -> AsyncGenerator[tuple[str, Entry]
 
 
 def below(tree: Tree, path: str, entry: Entry) -> Tree:
-    """Tree -> Tree: only what is at a path: a folder becomes the root, a file the root's one entry."""
-    return _Below(tree, path, entry)
+    """Tree -> Tree: only what is at a path: a folder becomes the root, a file its one entry. A Store stays one."""
+    kind = _StoreBelow if isinstance(tree, Store) else _Below
+    return kind(tree, path, entry)
 
 
 class _Below(Tree):
@@ -190,6 +191,24 @@ class _Below(Tree):
 
     async def aclose(self) -> None:
         await self.tree.aclose()
+
+
+class _StoreBelow(_Below, Store):
+    @property
+    def store(self) -> Store:
+        assert isinstance(self.tree, Store)
+        return self.tree
+
+    async def put(
+        self, path: str, blob: Blob, *, replaces: str | None, state: str | None, keep: Callable[[str], None]
+    ) -> Entry:
+        return await self.store.put(self._under(path), blob, replaces=replaces, state=state, keep=keep)
+
+    async def holds(self, path: str, blob: Blob) -> bool | None:
+        return await self.store.holds(self._under(path), blob)
+
+    async def copy(self, path: str, to: str) -> Entry | None:
+        return await self.store.copy(self._under(path), self._under(to))
 
 
 def lift(

@@ -36,12 +36,12 @@ from playhead import (
     Unavailable,
     Unsized,
 )
-from playhead.assemble import web
 from playhead.blob import Pieces
 from playhead.origins import fetch, index
 from playhead.origins import ranged as origin_ranged
 from playhead.origins.fetch import Access
 from playhead.origins.web import WebTree
+from playhead.places import web
 from tests.fakes import origin as lies
 from tests.fakes.origin import Asked, Fault, Origin, each, header, settled
 from tests.fakes.proxies import HttpProxy, SocksProxy

@@ -563,7 +563,7 @@ async def test_what_is_put_again_with_the_kept_state_has_the_same_nonce() -> Non
     tree = writable(below)
     with pytest.raises(Unavailable):
         await tree.put("노래", literal(SONG), replaces=None, state=None, keep=states.append)
-    assert len(states) == 2 and below.tree.files == {}
+    assert len(states) == 3 and below.tree.files == {}
     entry = await tree.put("노래", literal(SONG), replaces=None, state=states[-1], keep=states.append)
     assert below.states == [None, "part 2 of 3"]
     assert below.parts[0] == below.parts[1]

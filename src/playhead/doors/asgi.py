@@ -11,7 +11,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Coroutine, MutableMapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, MutableMapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import lru_cache
@@ -82,6 +82,26 @@ async def received(receive: Receive, most: int) -> bytes | None:
     except TimeoutError:
         return None
     return bytes(body)
+
+
+class Left(Exception):
+    """The client left before all of its request had come."""
+
+
+async def incoming(receive: Receive, within: float) -> AsyncGenerator[bytes, None]:
+    """The body of a request, as it comes: a server has the client wait with what was not asked for yet.
+
+    Raises Left; or TimeoutError where nothing came for so many seconds.
+    """
+    more = True
+    while more:
+        async with asyncio.timeout(within):
+            message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Left
+        more = message.get("more_body", False)
+        if data := message.get("body", b""):
+            yield data
 
 
 async def _left(receive: Receive) -> None:

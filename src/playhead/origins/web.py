@@ -15,7 +15,7 @@ from urllib.parse import quote, unquote_to_bytes
 from yarl import URL
 
 from playhead.blob import Blob, Pieces, identity
-from playhead.errors import Damaged, Malformed, NotFound, Unsized
+from playhead.errors import Damaged, Malformed, NotFound, Unavailable, Unsized
 from playhead.limits import Limits
 from playhead.origins import described, index
 from playhead.origins.addresses import bare, shown
@@ -166,7 +166,7 @@ class WebTree(Remote):
     async def asked(self, url: URL, ask: Ask | None) -> Answer:
         """A checked answer to a GET of what is asked (None: without a range)."""
         wanted = range_header(ask) if ask else None
-        response = await self.client.get(url, {"Range": wanted} if wanted else {}, ask.why if ask else 0)
+        response = await self.got(url, {"Range": wanted} if wanted else {}, ask.why if ask else 0)
         try:
             if response.status == 416 and ask and (ask.start, ask.stop) != (0, 0):
                 response.close()
@@ -175,6 +175,10 @@ class WebTree(Remote):
         except BaseException:
             response.close()
             raise
+
+    async def got(self, url: URL, headers: Mapping[str, str], priority: int) -> Answered:
+        """The answer to a GET, its status one of 200, 206 and 416."""
+        return await self.client.get(url, headers, priority)
 
     async def _index(self, url: URL) -> list[Entry]:
         response = await self.client.get(url, {"Accept": "text/html"})
@@ -185,21 +189,24 @@ class WebTree(Remote):
             is_html = response.headers.get("Content-Type", "").startswith(("text/html", "application/xhtml"))
             if not is_html or unquote_to_bytes(folder) != unquote_to_bytes(url.raw_path):
                 raise NotFound(f"{shown(url)} is not an index page")
-            with translated(url):
-                page = await _bounded(response)
+            page = await bounded(response, INDEX, "index page")
             text = page.decode("utf-8", "surrogateescape")
             return await asyncio.to_thread(index.entries, text, f"{response.url.origin()}{folder}")
         finally:
             response.close()
 
 
-async def _bounded(response: Answered) -> bytes:
+async def bounded(response: Answered, most: int, what: str) -> bytes:
+    """The whole body of an answer. Raises Damaged where it is longer than `most`."""
     page = bytearray()
-    async for chunk in response.content.iter_any():
-        response.came(len(chunk))
-        page += chunk
-        if len(page) > INDEX:
-            raise Damaged(f"{shown(response.url)}: the index page is larger than {INDEX // 1_000_000} MB")
+    with translated(response.url):
+        async for chunk in response.content.iter_any():
+            response.came(len(chunk))
+            page += chunk
+            if len(page) > most:
+                raise Damaged(f"{shown(response.url)}: the {what} is larger than {most // 1_000_000} MB")
+    if response.cut_off:
+        raise Unavailable(f"{shown(response.url)} broke the connection off")
     return bytes(page)
 
 

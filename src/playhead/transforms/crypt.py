@@ -17,7 +17,7 @@ from typing import Any
 from playhead.blob import Blob, Pieces, identity
 from playhead.errors import Damaged, Malformed, NotFound
 from playhead.transforms.names import Names
-from playhead.transforms.rclone import HEAD, NONCE, Head, Keys, decrypted, encrypted, flowing, plain_size
+from playhead.transforms.rclone import HEAD, NONCE, Head, Keys, decrypted, encrypted, flowing, plain_size, sealed_size
 from playhead.transforms.sealed import widened
 from playhead.tree import Ask, Entries, Entry, Store, Tree, Why, join, segments
 
@@ -135,9 +135,31 @@ class CryptTree(Tree, Store):
     async def put(
         self, path: str, blob: Blob, *, replaces: str | None, state: str | None, keep: Callable[[str], None]
     ) -> Entry:
-        """See Store. The state is the nonce and what the store below keeps, so that what is there stays usable."""
+        """See Store. The state is the nonce and what the store below keeps, so that what is there stays usable.
+
+        The nonce is kept before anything leaves, and used again only to go on with what is there below.
+        """
+        store, hidden = self._store(), self._sealed_name(path)
+        same = blake2b((blob.tag or os.urandom(16).hex()).encode(), digest_size=16).hexdigest()
+        known, nonce, below = [*(state or "").split(" ", 2), "", ""][:3]
+        if known != same or not below:  # another content: never with the same nonce
+            nonce, below = os.urandom(NONCE).hex(), ""
+        made = encrypted(blob, self.key, bytes.fromhex(nonce)) if self.sealed else blob
+        there = await self._below(hidden, replaces)
+        if self.sealed and not below:
+            await asyncio.to_thread(keep, f"{same} {nonce} ")
+        entry = await store.put(
+            hidden, made, replaces=there, state=below or None, keep=lambda state: keep(f"{same} {nonce} {state}")
+        )
+        return self._seen(entry, path.rpartition("/")[2])
+
+    def _store(self) -> Store:
         if not isinstance(self.tree, Store):
             raise Malformed("what lies below cannot be written")
+        return self.tree
+
+    def _sealed_name(self, path: str) -> str:
+        """The path below of a file that is to be written. Raises Malformed where none can be."""
         try:
             hidden = self.names.path(segments(path), folder=False)
         except ValueError as error:
@@ -146,16 +168,27 @@ class CryptTree(Tree, Store):
             raise Malformed(
                 f"{path!r} has a name that is {len(longest)} bytes long when encrypted; {LONGEST} are the most"
             )
-        same = blake2b((blob.tag or os.urandom(16).hex()).encode(), digest_size=16).hexdigest()
-        known, nonce, below = [*(state or "").split(" ", 2), "", ""][:3]
-        if known != same:  # another content: never with the same nonce
-            nonce, below = os.urandom(NONCE).hex(), ""
-        made = encrypted(blob, self.key, bytes.fromhex(nonce)) if self.sealed else blob
-        there = await self._below(hidden, replaces)
-        entry = await self.tree.put(
-            hidden, made, replaces=there, state=below or None, keep=lambda state: keep(f"{same} {nonce} {state}")
-        )
-        return self._seen(entry, path.rpartition("/")[2])
+        return hidden
+
+    async def holds(self, path: str, blob: Blob) -> bool | None:
+        """See Store: what this blob would be with the nonce of the file that is there, as the store below compares."""
+        hidden = self._hidden(path, folder=False)
+        if not self.sealed:
+            return await self._store().holds(hidden, blob)
+        there = await self.tree.open(hidden, Ask(0, HEAD))
+        if there.size != sealed_size(blob.size):
+            return False
+        head = Head()
+        try:
+            head.take(await there.read(0, HEAD))
+        except Damaged:
+            return False
+        return await self._store().holds(hidden, encrypted(blob, self.key, head.nonce))
+
+    async def copy(self, path: str, to: str) -> Entry | None:
+        """See Store: the same sealed bytes under two names."""
+        entry = await self._store().copy(self._hidden(path, folder=False), self._sealed_name(to))
+        return entry and self._seen(entry, to.rpartition("/")[2])
 
     async def _below(self, hidden: str, replaces: str | None) -> str | None:
         """The tag below of the version that has the tag `replaces` here."""
