@@ -15,7 +15,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 from playhead import secrets
 from playhead.config import NAME, Config, TreeConfig
-from playhead.errors import Denied, Malformed, NotFound
+from playhead.errors import Busy, Denied, Malformed, NotFound
 from playhead.origins.local import LocalTree
 from playhead.places import BUCKETS, Places, rcloned, web
 from playhead.tree import Entry, Store, Tree, below, segments
@@ -25,9 +25,11 @@ if TYPE_CHECKING:
     from playhead.app.downloads import Downloads
     from playhead.app.items import Start
     from playhead.app.site import Site
+    from playhead.app.uploads import Uploads
     from playhead.origins.remote import Remote
 
 ORIGINS = ("web", "webdav", "gdrive", "rclone", *BUCKETS)  # the uses that stand for an origin behind a network
+LAID = ("alias", "rclone-crypt")  # and those that are written through what they lie over
 
 log = logging.getLogger("playhead")
 
@@ -125,8 +127,17 @@ class Trees:
             self.stores[name] = self._written(name, table)
         return self.stores[name]
 
+    def writable(self, name: str) -> bool:
+        """Does the table, or the one that it lies over, say `write = true`?"""
+        table = self.config.tree[name]
+        if table.use in LAID:
+            below = table.over[0].partition(":")[0]
+            return below in self.config.tree and below != name and self.writable(below)
+        return table.write
+
     def _written(self, name: str, table: TreeConfig) -> Tree:
-        if table.use in ("alias", "rclone-crypt", "age"):
+        self.named(name, keep=False)  # raises where it is over itself
+        if table.use in LAID:
             text = table.over[0]
             tree, path = self.store(f"{text}:" if text in self.config.tree else text)
             tree = below(tree, path, Entry(path.rpartition("/")[2], folder=True)) if path else tree
@@ -138,7 +149,6 @@ class Trees:
 
             made = LocalStore(self.config.folder / _home(table.root or ""), follow_links=table.follow_links)
         else:
-            self.named(name, keep=False)
             made = self.origins[name][0]
         if not isinstance(made, Store):
             raise Malformed(f"tree {name} cannot be written to: use = {table.use!r} only reads")
@@ -317,7 +327,26 @@ async def site(
     packing.bundles.folder = folder_of(config) / "bundles"
     packing.bundles.limits = Limits(config.bundles.members, config.bundles.bytes, config.bundles.at_once)
     gate = Gate(login, config.cors, networks(config.trusted_proxies))
-    return Site(trees, gate, config.prefix, works.figures, packing, downloads=queue)
+    uploads = await _uploads(known, trees, works)
+    return Site(trees, gate, config.prefix, works.figures, packing, downloads=queue, uploads=uploads)
+
+
+async def _uploads(known: Trees, trees: dict[str, Tree], works: Works) -> "Uploads | None":
+    """What takes files for the trees that can be written, where there are such; another server's spool is its own."""
+    from playhead.app.uploads import Uploads
+    from playhead.transforms.written import written
+
+    stores = {name: known.written(name) for name in trees if name in known.config.tree and known.writable(name)}
+    if not stores:
+        return None
+    place = secrets.state_folder() / f"uploads-{secrets.fingerprint(*sorted(stores))[:16]}"
+    uploads = Uploads(stores, place, noticed=lambda name, folder: written(trees[name], folder))
+    try:
+        await uploads.begin()
+    except Busy:
+        log.warning("another playhead takes files for these trees; this one does not")
+        return None
+    return uploads
 
 
 async def _queue(trees: dict[str, Tree], config: Config, folder: Path, start: "Start") -> "Downloads":

@@ -56,6 +56,8 @@ async def _served(
     finally:
         if site.downloads is not None:
             await site.downloads.queue.aclose()
+        if site.uploads is not None:
+            await site.uploads.aclose()
         for tree in site.trees.values():
             await tree.aclose()
 

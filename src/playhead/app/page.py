@@ -1,6 +1,7 @@
 """Entries -> the Files page; the queue -> the page of downloads, as HTML that works without script.
 
-`files.js` adds the viewer, `downloads.js` keeps what is shown of the queue true.
+`files.js` adds the viewer, `upload.js` what is dropped on a folder, `downloads.js` keeps what is shown of the queue
+true.
 
 Every name is escaped here and nowhere else. The page holds no inline script or style; what it is made of is
 served under URLs that hold a hash, so that a browser keeps it for ever and never mixes versions.
@@ -24,7 +25,7 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; media-src 'self'; "
     "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
-_ASSETS = ("files.css", "files.js", "downloads.js", "icon.svg")
+_ASSETS = ("files.css", "files.js", "upload.js", "sending.js", "downloads.js", "icon.svg")
 _TEXT_TOO = (
     "audio/mpegurl",
     "application/json",
@@ -75,9 +76,10 @@ def folder(
     *,
     alone: bool,
     under_way: int | None = None,
+    adding: bool = False,
 ) -> str:
     """The page of one folder. `following`: the last name shown, where more follow; `alone`: there is no other tree;
-    `under_way`: see trees.
+    `under_way`: see trees; `adding`: may files be added to it?
     """
     here = f"{prefix}/files/{quoted(tree)}/" + "".join(f"{quoted(name)}/" for name in path.split("/") if path)
     rows = [_row(here + quoted(entry.name) + "/" * entry.folder, entry, chosen=True) for entry in entries]
@@ -88,7 +90,18 @@ def folder(
     title = path.rpartition("/")[2] or tree
     head = _to_downloads(prefix, under_way) + _crumbs(prefix, tree, path, alone) + (_PACK if entries else "")
     form = f'<form id="pack" method="get" action="{escape(here)}"></form>'
-    return _document(prefix, title, form + head, "".join(rows) or _empty("This folder is empty."))
+    adds = _adds(prefix, tree, path) if adding else ""
+    scripts = ("files.js", "upload.js") if adds else ("files.js",)
+    return _document(prefix, title, form + head, "".join(rows) or _empty("This folder is empty."), adds, scripts)
+
+
+def _adds(prefix: str, tree: str, path: str) -> str:
+    """Where files are dropped, for the script that sends them; not in folders whose names none may be given."""
+    if re.search(r"[\0-\x1f\x7f\ud800-\udfff]", tree + path):
+        return ""
+    place = f'data-to="{escape(prefix)}/uploads" data-tree="{escape(tree)}" data-path="{escape(path)}"'
+    by = f'data-by="{_url(prefix, "sending.js")}"'
+    return f'<section id="adding" aria-label="Add files" {place} {by} hidden></section>'
 
 
 def _to_downloads(prefix: str, under_way: int | None) -> str:
@@ -204,7 +217,7 @@ def downloads(prefix: str, rows: Sequence[Row], more: int, *, controls: bool, pr
     if more:
         shown.append(_empty(f"And {more:,} more."))
     empty = _empty("Nothing is being downloaded.")
-    return _document(prefix, "Downloads", head, "".join(shown) or empty, script="downloads.js")
+    return _document(prefix, "Downloads", head, "".join(shown) or empty, scripts=("downloads.js",))
 
 
 _ADD = (
@@ -270,20 +283,23 @@ def _left(seconds: float) -> str:
 # ── the document ──
 
 
-def _document(prefix: str, title: str, head: str, rows: str, script: str = "files.js") -> str:
-    return "".join(_parts(prefix, title, head, rows, script))
+def _document(
+    prefix: str, title: str, head: str, rows: str, adds: str = "", scripts: Sequence[str] = ("files.js",)
+) -> str:
+    return "".join(_parts(prefix, title, head, rows, adds, scripts))
 
 
-def _parts(prefix: str, title: str, head: str, rows: str, script: str) -> Iterator[str]:
+def _parts(prefix: str, title: str, head: str, rows: str, adds: str, scripts: Sequence[str]) -> Iterator[str]:
     yield '<!doctype html><html lang="en"><head><meta charset="utf-8">'
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
     yield '<meta name="color-scheme" content="light dark">'
     yield f"<title>{_shown(title)}</title>"
     yield f'<link rel="icon" href="{_url(prefix, "icon.svg")}">'
     yield f'<link rel="stylesheet" href="{_url(prefix, "files.css")}">'
-    yield f'<script type="module" src="{_url(prefix, script)}"></script></head><body>'
-    yield f"<header>{head}"
-    if script == "files.js":
+    for script in scripts:
+        yield f'<script type="module" src="{_url(prefix, script)}"></script>'
+    yield f"</head><body><header>{head}"
+    if "files.js" in scripts:
         yield '<input id="filter" type="search" placeholder="Filter" aria-label="Filter this folder" hidden>'
     yield "</header>"
-    yield f'<main><ul class="files">{rows}</ul></main></body></html>'
+    yield f'{adds}<main><ul class="files">{rows}</ul></main></body></html>'

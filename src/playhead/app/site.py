@@ -6,6 +6,7 @@
     /bundles               POST a list of members -> the address of their archive; /bundles/{id}/{name}: the archive
     /healthz /readyz       is it alive, is it ready
     /metrics               what is counted, for Prometheus
+    /uploads               files to be added to trees that can be written, as tus has them; /uploads/{id}: one of them
     /downloads /jsonrpc    the queue of downloads: its page, and aria2's JSON-RPC; /api/downloads: the page as JSON
     /                      the page
 
@@ -16,20 +17,20 @@ are kept. What the trees raise becomes one line of text with the right status, a
 import asyncio
 import json
 import logging
-import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import replace
-from urllib.parse import parse_qs, quote, unquote_to_bytes
+from urllib.parse import quote
 
 from playhead import media, metrics
-from playhead.app import page
+from playhead.app import page, target
 from playhead.app.auth import Gate
 from playhead.app.downloads import Downloads
 from playhead.app.listing import as_json, paged
 from playhead.app.packing import Packing
+from playhead.app.uploads import Uploads
 from playhead.blob import Blob, identity, literal
 from playhead.doors import asgi
 from playhead.errors import Changed, Failure, Malformed, NotFound, Unsized
@@ -59,10 +60,11 @@ class Site:
         figures: Callable[[], Iterable[metrics.Figure]] = tuple,
         packing: Packing | None = None,
         downloads: Downloads | None = None,
+        uploads: Uploads | None = None,
     ) -> None:
         self.trees, self.gate, self.prefix, self.figures = trees, gate, prefix, figures
         self.packing = packing or Packing(trees, prefix)
-        self.downloads = downloads
+        self.downloads, self.uploads = downloads, uploads
         self.sockets = frozenset((f"{prefix}/jsonrpc",) if downloads else ())  # where there are WebSockets
         self.served = metrics.Served()
         self.labels: OrderedDict[str, str] = OrderedDict()  # tag and name -> media type with charset
@@ -75,7 +77,10 @@ class Site:
             with suppress(Failure):  # who is refused is told so below, and nothing of theirs is read
                 self._admit(scope, asgi.request(scope))
                 scope["playhead.body"] = await asgi.received(receive, most)
-        if "playhead.cancels" in scope.get("extensions", ()):  # our server ends the task of who leaves
+        if scope.get("method") not in ("GET", "HEAD") and self._uploading(scope):
+            scope["playhead.receive"] = receive  # its body is read as it comes, and so the client's leaving is seen
+            await self._serve(scope, send)
+        elif "playhead.cancels" in scope.get("extensions", ()):  # our server ends the task of who leaves
             await self._serve(scope, send)
         elif scope["type"] == "http":
             await asgi.while_connected(self._serve(scope, send), receive)
@@ -88,6 +93,9 @@ class Site:
         except Failure as failure:
             return await send({"type": "websocket.close", "reason": str(failure)})
         await self.downloads.rpc.converse(receive, send)
+
+    def _uploading(self, scope: asgi.Scope) -> bool:
+        return self.uploads is not None and asgi.raw_path(scope).startswith(f"{self.prefix}/uploads/")
 
     def _most(self, path: str) -> int:
         """How many bytes may be posted there; 0: nothing."""
@@ -107,7 +115,7 @@ class Site:
         try:
             await self._first_or_second(scope, send, request, sent)
         except asgi.Broken as broken:
-            errors.warning("%s broke off: %s", _asked_for(scope), broken)
+            errors.warning("%s broke off: %s", target.asked_for(scope), broken)
             if "playhead.reset" not in scope.get("extensions", {}):
                 raise
         finally:
@@ -133,8 +141,8 @@ class Site:
             (served.kept if sent.ready else served.fetched).add(sent.began - began)
 
     def _log(self, scope: asgi.Scope, request: Request, sent: asgi.Sent, took: float) -> None:
-        client = _plain(self.gate.client((scope.get("client") or ["-"])[0], request.headers))
-        asked_for, ranged = _asked_for(scope), _plain(request.headers.get("range", "-"))
+        client = target.plain(self.gate.client((scope.get("client") or ["-"])[0], request.headers))
+        asked_for, ranged = target.asked_for(scope), target.plain(request.headers.get("range", "-"))
         extra = {"client": client, "request": asked_for, "range": ranged, "status": sent.status, "bytes": sent.bytes}
         text = f"{client} {asked_for} {ranged} -> {sent.status}, {sent.bytes} bytes in {took * 1000:.0f} ms"
         log.info("%s", text, extra={**extra, "seconds": round(took, 4)})
@@ -148,7 +156,7 @@ class Site:
         except Failure:
             raise
         except Exception:
-            errors.exception("a bug of ours at %s", _asked_for(scope))
+            errors.exception("a bug of ours at %s", target.asked_for(scope))
             response = refusal(500, "a bug of ours; the log says more")
         return self._dressed(request, response)
 
@@ -179,9 +187,12 @@ class Site:
         if not raw.startswith(self.prefix + "/"):
             raise NotFound("there is nothing here")
         kind, _, rest = raw[len(self.prefix) + 1 :].partition("/")
+        if kind == "uploads" and self.uploads:
+            base, receive = f"{self.prefix}/uploads", scope.get("playhead.receive")
+            return await self.uploads.respond(request, rest, self.gate, base, receive)
         if request.method == "OPTIONS" and self.gate.cors:
             return _preflight(raw in self.sockets)
-        query = _query(scope)
+        query = target.query(scope)
         if self.downloads and kind in ("jsonrpc", "downloads", "api"):
             body = scope.get("playhead.body")
             path = raw[len(self.prefix) + 1 :]
@@ -212,7 +223,7 @@ class Site:
         return self._page(request, page.trees(self.prefix, list(self.trees), self._under_way()))
 
     async def _files(self, request: Request, rest: str, query: Mapping[str, list[str]], scope: asgi.Scope) -> Response:
-        names = [_decoded(segment) for segment in rest.split("/")]
+        names = [target.decoded(segment) for segment in rest.split("/")]
         tree = self.trees.get(names[0])
         if tree is None:
             raise NotFound(f"there is no tree {names[0]!r}")
@@ -292,7 +303,8 @@ class Site:
             data = {"path": path, "entries": [as_json(entry) for entry in shown], "next": following}
             return _document(request, json.dumps(data).encode("ascii"), "application/json")
         alone, under_way = len(self.trees) == 1, self._under_way()
-        html = page.folder(self.prefix, name, path, shown, following, alone=alone, under_way=under_way)
+        adding = self.uploads is not None and self.uploads.offered(self.gate, name)
+        html = page.folder(self.prefix, name, path, shown, following, alone=alone, under_way=under_way, adding=adding)
         return self._page(request, html)
 
     def _under_way(self) -> int | None:
@@ -368,34 +380,8 @@ def _unseen(kind: str | None) -> str:
     return f"{kind}; charset=utf-8" if kind and media.is_text(kind) else kind or "application/octet-stream"
 
 
-def _query(scope: asgi.Scope) -> dict[str, list[str]]:
-    if not (text := scope.get("query_string", b"")):
-        return {}
-    try:
-        return parse_qs(text.decode("latin-1"), keep_blank_values=True, errors="surrogateescape", max_num_fields=1000)
-    except ValueError as error:
-        raise Malformed("the query has too many fields") from error
-
-
-def _decoded(segment: str) -> str:
-    if "%" not in segment and segment.isascii():
-        return segment
-    if re.search("%2f", segment, re.IGNORECASE):
-        raise Malformed("a name cannot hold a '/' (%2F); it is shown as '\uff0f'")
-    return unquote_to_bytes(segment.encode("latin-1")).decode("utf-8", "surrogateescape")
-
-
 def _body(scope: asgi.Scope) -> bytes:
     body: bytes | None = scope.get("playhead.body")
     if body is None:
         raise Malformed(f"a list may have {LIST:,} bytes")
     return body
-
-
-def _asked_for(scope: asgi.Scope) -> str:
-    return _plain(f"{scope['method']} {asgi.raw_path(scope)}")
-
-
-def _plain(text: str) -> str:
-    """What may stand in a line of the log: nothing that steers a terminal."""
-    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")

@@ -23,7 +23,7 @@ from weakref import WeakValueDictionary
 
 from playhead.blob import Blob, Piece, Pieces
 from playhead.errors import Changed, Failure, NotFound, Unavailable, Unsized
-from playhead.transforms import ledger
+from playhead.transforms import ledger, written
 from playhead.transforms.ledger import File, Folder
 from playhead.tree import Ask, Entries, Entry, Tree, Why, segments
 
@@ -89,6 +89,7 @@ class Listed(Tree):
         self.folders: OrderedDict[str, Folder] = OrderedDict()
         self.opened: WeakValueDictionary[tuple[str, str | None], Blob] = WeakValueDictionary()
         self.tasks: dict[tuple[str, str], asyncio.Task[Any]] = {}
+        self.anew: dict[str, object] = {}  # folders that were written to since their listing began
         self.unsteady: dict[str, float] = {}  # files that lately were not what was known -> when
         self.quiet = 0.0  # until when the origin is left alone
         self.warned: set[str] = set()
@@ -102,6 +103,11 @@ class Listed(Tree):
 
     async def entries(self, folder: str = "") -> Entries:
         segments(folder)
+        if written.marking.get():
+            self.anew[folder] = object()
+            if len(self.anew) > FOLDERS:
+                del self.anew[next(iter(self.anew))]
+            return
         for entry in (await self._listing(folder)).values():
             yield entry
 
@@ -112,7 +118,7 @@ class Listed(Tree):
         entry = kept.entry(name)
         if entry and (name in kept.files or _young(kept.listed, self.fresh) or self._quiet()):
             return entry
-        return await self._newer(self._task("find", path, partial(self._find, path)), entry)
+        return await self._newer(self._task("find", path, partial(self._find, path)), entry, self.patience)
 
     async def open(self, path: str, ask: Ask = Ask()) -> Blob:
         segments(path)
@@ -153,13 +159,16 @@ class Listed(Tree):
     # ── asking the origin ──
 
     async def _listing(self, folder: str) -> dict[str, Entry]:
-        kept = await self._kept(folder)
-        if kept.entries is not None and (_young(kept.listed, self.fresh) or self._quiet()):
+        kept, anew = await self._kept(folder), folder in self.anew
+        if kept.entries is not None and ((_young(kept.listed, self.fresh) and not anew) or self._quiet()):
             return kept.entries
-        return await self._newer(self._task("list", folder, partial(self._list, folder)), kept.entries)
+        if anew and (older := self.tasks.get(("list", folder))):
+            await asyncio.wait([older])  # it may have begun before what was written was there
+        task = self._task("list", folder, partial(self._list, folder))
+        return await self._newer(task, kept.entries, None if anew else self.patience)
 
     async def _list(self, folder: str) -> dict[str, Entry]:
-        began = time.time()
+        began, anew = time.time(), self.anew.get(folder)
         try:
             async with aclosing(self.tree.entries(folder)) as entries:
                 listing = {entry.name: entry async for entry in entries}
@@ -174,6 +183,8 @@ class Listed(Tree):
         if kept.entries != listing:
             self._touch(kept)
         kept.entries, kept.listed = listing, time.time()
+        if self.anew.get(folder) is anew:
+            self.anew.pop(folder, None)
         return listing
 
     async def _find(self, path: str) -> Entry:
@@ -250,10 +261,10 @@ class Listed(Tree):
         elif failure.again:
             self.quiet = time.monotonic() + min(QUIET, self.fresh)
 
-    async def _newer(self, task: "asyncio.Task[T]", kept: T | None) -> T:
+    async def _newer(self, task: "asyncio.Task[T]", kept: T | None, patience: float | None) -> T:
         """What the task gives; where that fails, or takes too long, what is kept, if anything is."""
         try:
-            newer = await _result(task, None if kept is None else self.patience)
+            newer = await _result(task, None if kept is None else patience)
         except NotFound:
             raise
         except (Failure, TimeoutError) as failure:

@@ -2,7 +2,7 @@
 // The page is complete without it; every name is set as text, never as HTML.
 
 const list = document.querySelector(".files");
-const rows = [...list.querySelectorAll(".row")];
+let rows = [];
 const link = (row) => row.querySelector(".name");
 const named = (row) => link(row).querySelector(".label").textContent;
 const kindOf = (row) => row.dataset.kind;
@@ -213,16 +213,10 @@ list.addEventListener("click", (event) => {
     show(row);
   }
 });
-for (const row of rows) if (kindOf(row) !== "folder") row.querySelector(".tools").prepend(copier(link(row).href));
-
-for (const time of list.querySelectorAll("time[datetime]")) {
-  time.textContent = new Date(time.dateTime).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
-}
 
 // ── filter and keys ──
 
 const filter = document.querySelector("#filter");
-filter.hidden = rows.length < 8;
 const plain = (text) => text.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase();
 filter.oninput = () => {
   const words = plain(filter.value).split(/\s+/);
@@ -238,6 +232,24 @@ document.addEventListener("keydown", (event) => {
     bar.audio.paused ? bar.audio.play() : bar.audio.pause();
   }
 });
+
+// The rows that are there: at first, and whenever others have come.
+function adopt() {
+  const known = new Set(rows);
+  rows = [...list.querySelectorAll(".row")];
+  for (const row of rows) {
+    if (known.has(row)) continue;
+    if (kindOf(row) !== "folder") row.querySelector(".tools").prepend(copier(link(row).href));
+    const time = row.querySelector("time[datetime]");
+    if (time) time.textContent = new Date(time.dateTime).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
+  }
+  filter.hidden = rows.length < 8 && !filter.value;
+  filter.oninput();
+  mark();
+}
+
+list.addEventListener("renewed", adopt);
+adopt();
 
 addEventListener("hashchange", () => {
   if (!current()) pushed = false;
