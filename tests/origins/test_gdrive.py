@@ -1,6 +1,7 @@
 """Google Drive, against a fake that Google's own client and rclone take for Drive: what is read and what is listed."""
 
 import asyncio
+import hashlib
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -211,10 +212,11 @@ async def test_a_large_folder_is_three_pages_and_then_one_request(tmp_path: Path
 
 async def test_the_first_listing_of_all_is_a_token_and_pages(tmp_path: Path) -> None:
     async with drive(tmp_path) as (fake, tree):
-        for number in range(1500):
-            fake.file("root", f"{number:04d}", b"x")
+        fake.page_limit = 10
+        for number in range(15):
+            fake.file("root", f"{number}", b"x")
         with asked(fake, start=1, list=2):
-            assert len(await names(tree)) == 1500
+            assert len(await names(tree)) == 15
 
 
 async def test_a_file_in_a_folder_that_was_not_listed_is_asked_for_by_name_once(tmp_path: Path) -> None:
@@ -499,7 +501,7 @@ async def test_a_feed_that_hangs_keeps_no_file_from_being_read(tmp_path: Path, m
     async with FakeDrive() as fake:
         fill(fake)
         async with opened(fake, tmp_path) as tree:
-            await read(tree, "top.txt")
+            await names(tree)
         async with opened(fake, tmp_path) as tree:
             fake.fail("changes", "hang", times=None)
             assert await asyncio.wait_for(read(tree, "top.txt"), 3) == b"on top"
@@ -603,6 +605,34 @@ async def test_an_index_that_fails_in_the_middle_is_kept_in_memory(tmp_path: Pat
         assert "new.mp3" not in await names(tree, "Music")
 
 
+@pytest.mark.parametrize("table", ["facts", "items", "seen"])
+async def test_what_is_in_memory_goes_with_an_index_that_fails(table: str, tmp_path: Path) -> None:
+    """For nothing would tell what became of it."""
+    async with FakeDrive() as fake, opened(fake, tmp_path) as tree:
+        fill(fake)
+        assert await names(tree) and await names(tree, "Music")
+        assert tree.index.db
+        tree.index.db.execute(f"drop table {table}")
+        fake.replace(fake.named("Music/노래 하나.mp3"), b"al" * 999)
+        later(tree)
+        blob = await tree.open("Music/노래 하나.mp3")
+        assert await blob.read() == b"al" * 999
+        assert blob.tag == f"h:sha256:{hashlib.sha256(b'al' * 999).hexdigest()}"
+
+
+async def test_what_is_in_memory_goes_where_the_feed_is_begun_anew(tmp_path: Path) -> None:
+    async with FakeDrive() as fake, opened(fake, tmp_path) as tree:
+        fill(fake)
+        await names(tree, "Music")
+        assert tree.index.db
+        tree.index.db.execute("drop table items")
+        tree.folders.polled = 1e12
+        await names(tree, "Music/deep")
+        fake.delete(fake.named("Music/one.flac"))
+        later(tree)
+        assert "one.flac" not in await names(tree, "Music")
+
+
 async def test_a_folder_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     async with drive(tmp_path / "file" / "folder") as (fake, tree):
@@ -697,6 +727,8 @@ async def test_a_resource_key_opens_what_is_shared_by_an_old_link_and_is_not_tol
         assert await read(tree, f"{{{file}!0-secret}}") == b"shared"
         assert await names(tree, f"{{{folder}!0-hidden}}") == {"in it.mp3"}
         assert await read(tree, f"{{{folder}!0-hidden}}/in it.mp3") == b"inside"
+        with pytest.raises(NotFound):
+            await names(tree, f"{{{folder}}}")
         blob = await tree.open(f"{{{file}!0-secret}}")
         assert "0-secret" not in repr(blob)
         for path in (
@@ -815,6 +847,7 @@ async def test_shortcuts_that_cannot_be_followed_now_make_no_short_listing(tmp_p
         fake.fail("get", 503)
         with pytest.raises(Unavailable):
             await names(tree, "Links")
+        assert not ours()
         assert len(await names(tree, "Links")) == 20
 
 

@@ -53,8 +53,9 @@ class Body:
                             yield self._leaving(await asyncio.to_thread(part.read))
                             self._wait(None)
                     else:
-                        yield self._leaving(piece)
-                        self._wait(None)
+                        for at in range(0, len(piece), CHUNK):
+                            yield self._leaving(memoryview(piece)[at : at + CHUNK])
+                            self._wait(None)
         except Failure as failure:
             self.failure = failure
             raise

@@ -233,7 +233,7 @@ class Client(Traffic):
                 response = await self._session().request(
                     method,
                     url,
-                    headers={**self.headers, **headers} if own else headers,
+                    headers={**self.headers, **headers} if own else _public(headers),
                     allow_redirects=False,
                     proxy=None if self._socks() else self.proxy,
                     ssl=self.tls if own else self.foreign_tls,
@@ -273,6 +273,11 @@ class Client(Traffic):
                 response_class=Answered,
             )
         return self.session
+
+
+def _public(headers: Mapping[str, str]) -> dict[str, str]:
+    """What a server that we were sent to may know of a request: the others may be keys."""
+    return {name: value for name, value in headers.items() if name.lower() in ("range", "accept", "depth")}
 
 
 def _timeout(silence: float) -> aiohttp.ClientTimeout:

@@ -41,7 +41,7 @@ class Answer:
     validator: str | None
     expiry: asyncio.TimerHandle | None = None
     dropped: bool = False
-    loop: asyncio.AbstractEventLoop = field(init=False)
+    loop: asyncio.AbstractEventLoop = field(init=False, repr=False)
     among: "set[Answer]" = field(default_factory=set)
 
     def park(self, among: "set[Answer]") -> None:

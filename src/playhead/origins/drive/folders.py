@@ -12,7 +12,7 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -49,7 +49,7 @@ class Folders:
     partial: dict[str, tuple[list[Item], str]] = field(default_factory=dict)  # listings that broke off, and their page
     during: dict[str, list[Change]] = field(default_factory=dict)  # folders that are being listed -> changes meanwhile
     settling: asyncio.Lock = field(default_factory=asyncio.Lock)  # of a listing, or of what the feed tells
-    given: dict[str, tuple[float, Item]] = field(default_factory=dict)  # folders by their ids
+    given: dict[str, tuple[float, Item]] = field(default_factory=dict)  # folders by their ids and keys
     changes: int = 0  # pages of the feed that told of something
     polled: float | None = None  # when the feed was last read
 
@@ -96,7 +96,7 @@ class Folders:
         return self.root
 
     async def _by_id(self, place: str, key: str | None) -> Item:
-        when, known = self.given.get(place, (0.0, None))
+        when, known = self.given.get(f"{place}!{key}", (0.0, None))
         if known is not None and time.monotonic() - when < STALE:
             return known
         found = item(await self._told(place, key), self.calls.by)
@@ -106,7 +106,7 @@ class Folders:
         if not found.shown:
             raise NotFound(f"{place}: it has no bytes, and Google exports it as nothing")
         if found.folder:
-            self.given[place] = time.monotonic(), found
+            self.given[f"{place}!{key}"] = time.monotonic(), found
         return found
 
     async def _told(self, place: str, key: str | None) -> dict[str, Any]:
@@ -124,8 +124,7 @@ class Folders:
             return None
         if known := await asyncio.to_thread(self.index.single, folder.place, name):
             return known
-        before = self.changes
-        found = await self.called(folder, name)
+        before, found = self.changes, await self.called(folder, name)
         if len(found) != 1 or not found[0].shown or found[0].export:
             return None
         async with self.settling:
@@ -138,10 +137,8 @@ class Folders:
         """What Drive itself finds in a folder under a name, by now."""
         quoted = name.replace("\\", "\\\\").replace("'", "\\'")
         query = f"'{folder.place}' in parents and name = '{quoted}' and trashed = false"
-        items: list[Item] = []
         async with aclosing(self._pages(query, folder, "")) as pages:
-            async for more, _ in pages:
-                items += more
+            items = [each async for more, _ in pages for each in more]
         return [each for each in items if each.name == name]  # Drive does not mind capitals
 
     async def still(self, found: Item) -> bool:
@@ -359,18 +356,28 @@ class Folders:
             touched = await asyncio.to_thread(self.index.apply, changes, token)
             if not changes or touched is None:
                 return touched is not None
-            self.changes += 1
             self.partial.clear()
+            self.given.clear()
             for known in self.during.values():
                 known += changes
-            for place, _ in changes:
-                self.given.pop(place, None)
             if self.root.place == SHARED:  # nothing else tells what is shared since, or no longer
                 await asyncio.to_thread(self.index.drop, SHARED)
                 touched.add(SHARED)
-            for place in touched:
-                self.names.pop(place, None)
+            self._differ(touched)
         return True
+
+    async def learnt(self, new: Item) -> None:
+        """What we have made is known without asking."""
+        async with self.settling:
+            touched = await asyncio.to_thread(self.index.apply, [(new.id, new)], None)
+            self._differ(touched or ())
+            for known in self.during.values():
+                known.append((new.id, new))
+
+    def _differ(self, places: Iterable[str]) -> None:
+        self.changes += 1
+        for place in places:
+            self.names.pop(place, None)
 
     async def _followed(self) -> None:
         """From here on the feed is remembered: before something is listed, so that no change falls between."""

@@ -69,24 +69,16 @@ async def put(
     name = path.rpartition("/")[2]
     parent, known = await _parent(tree, path), _State.read(state)
     there = await _there(tree, parent, name)
-    ours = there is not None and there.id == known.id and not known.over  # the answer to it was lost
-    if not ours and not _may(there, replaces):
-        if state and there and not there.folder and await holds(there, blob):
-            return there.entry(name)
+    if there is None if replaces is None else there and there.tag == replaces:  # folders and documents have none
+        sent, new = await _Upload(tree, parent, name, blob, there, keep).made(known), there is None
+    elif state and there and await holds(there, blob):  # the answer to it was lost
+        sent, new = there, there.id == known.id and not known.over
+    else:
         raise Changed(f"{visible(unkeyed(path))} is not the version that may be overwritten, or no longer there")
-    upload = _Upload(tree, parent, name, blob, None if ours else there, keep)
-    sent = await upload.made(known)
-    if upload.over is None:
+    if new:
         await _first(tree, parent, name, sent)
-    await _learnt(tree, sent)
+    await tree.folders.learnt(sent)
     return sent.entry(name)
-
-
-def _may(there: Item | None, replaces: str | None) -> bool:
-    """May what is there be overwritten? Never a folder, nor a document: it would be one no longer."""
-    if there is None or replaces is None:
-        return there is None and replaces is None
-    return not there.folder and not there.export and there.tag == replaces
 
 
 async def holds(found: Item, blob: Blob) -> bool | None:
@@ -113,7 +105,7 @@ async def copied(tree: "DriveTree", found: Item, to: str) -> Entry | None:
         await _removed(tree, copy)
         raise Damaged(f"{visible(unkeyed(to))}: Google's copy is not like what it is of")
     await _first(tree, parent, name, copy)
-    await _learnt(tree, copy)
+    await tree.folders.learnt(copy)
     return copy.entry(name)
 
 
@@ -159,7 +151,7 @@ async def _folder(tree: "DriveTree", parent: Item, name: str) -> Item:
     first = min([new, *await tree.folders.called(parent, name)], key=_age)
     if first.id != new.id:
         await _removed(tree, new)
-    await _learnt(tree, first)
+    await tree.folders.learnt(first)
     if first is new:
         await tree.folders.empty(new)
     return first
@@ -190,13 +182,6 @@ async def _removed(tree: "DriveTree", each: Item) -> None:
         return
     except Denied:
         await tree.calls.json(f"drive/v3/files/{each.id}", what, _ASKED, method="PATCH", body={"trashed": True})
-
-
-async def _learnt(tree: "DriveTree", new: Item) -> None:
-    """What we have made is known without asking."""
-    async with tree.folders.settling:
-        for parent in await asyncio.to_thread(tree.index.apply, [(new.id, new)], None) or ():
-            tree.folders.names.pop(parent, None)
 
 
 async def _fresh_id(tree: "DriveTree") -> str:
