@@ -9,7 +9,22 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from bench import age, bundles, crypt, distant, downloads, economy, ground, kept, local, meters, page, remote
+from bench import (
+    age,
+    bundles,
+    crypt,
+    distant,
+    downloads,
+    drives,
+    economy,
+    ground,
+    kept,
+    local,
+    meters,
+    page,
+    pushes,
+    remote,
+)
 from bench.figures import FAULTS, Report
 
 BUSY = 0.2
@@ -40,6 +55,10 @@ BENCHMARKS: Mapping[str, Callable[[ground.Ground], Report]] = {
     "get-capped": downloads.get_capped,
     "get-trickle": downloads.get_trickle,
     "get-killed": downloads.get_killed,
+    "drive-requests": drives.drive_requests,
+    "drive-listing": drives.drive_listing,
+    "push-small": pushes.push_small,
+    "push-large": pushes.push_large,
 }
 
 

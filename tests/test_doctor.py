@@ -21,7 +21,7 @@ from aiohttp import web
 from playhead import config, diagnoses, doctor, secrets
 from playhead.blob import literal
 from playhead.errors import Malformed
-from playhead.origins import granted
+from playhead.origins.drive import granted
 from playhead.transforms.age import encrypted
 from playhead.transforms.ageheader import for_passphrase
 from tests.fakes.dav import Dav, answer

@@ -26,11 +26,11 @@ import pytest
 from playhead import logins, secrets
 from playhead.config import Config, parse
 from playhead.errors import Denied, Failure, Full, Malformed, Unavailable
-from playhead.origins import granted
-from playhead.origins.accounts import UserLogin
-from playhead.origins.exchange import Send, login_of, sent_by
+from playhead.origins.drive import granted
+from playhead.origins.drive.accounts import UserLogin
+from playhead.origins.drive.exchange import Send, login_of, sent_by
+from playhead.origins.drive.tokens import Tokens
 from playhead.origins.fetch import Access, Client
-from playhead.origins.google import Tokens
 from tests.fakes.gdrive import FakeDrive, threaded
 
 DEADLINE = 20.0

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from playhead.origins import granted
+from playhead.origins.drive import granted
 from tests.fakes.gdrive import FakeDrive, threaded
 from tests.peers import davs, servers
 from tests.peers.crypts import on_disk, put

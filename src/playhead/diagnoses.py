@@ -208,7 +208,7 @@ class _Look:
 
     async def drive(self, origin: Any) -> None:
         """The login and its access, the room there is, and what is refused before anything is read."""
-        from playhead.origins.accounts import may_write
+        from playhead.origins.drive.accounts import may_write
 
         told = await origin.tokens.report()
         self.ok(f"{told}; a token was given just now")

@@ -19,8 +19,8 @@ from playhead import config as configuration
 from playhead import secrets
 from playhead.config import Config
 from playhead.errors import Denied, Malformed, NotFound
-from playhead.origins import granted
-from playhead.origins.granted import Login
+from playhead.origins.drive import granted
+from playhead.origins.drive.granted import Login
 from playhead.remotes import Imported, toml
 from playhead.tree import visible
 

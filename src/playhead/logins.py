@@ -27,11 +27,11 @@ from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 from playhead import secrets
 from playhead.config import Config
 from playhead.errors import Denied, Failure, Full, Malformed, Unavailable
-from playhead.origins import granted
-from playhead.origins.accounts import SCOPES, Doors, doors, scopes_of
-from playhead.origins.exchange import CODE, CONSOLE, Refused, Send, login_of, sent_by
+from playhead.origins.drive import granted
+from playhead.origins.drive.accounts import SCOPES, Doors, doors, scopes_of
+from playhead.origins.drive.exchange import CODE, CONSOLE, Refused, Send, login_of, sent_by
+from playhead.origins.drive.granted import PREFIX, Login
 from playhead.origins.fetch import Access, Client
-from playhead.origins.granted import PREFIX, Login
 from playhead.tree import visible
 
 if TYPE_CHECKING:

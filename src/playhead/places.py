@@ -16,9 +16,9 @@ from playhead.tree import Tree
 from playhead.works import folder_of
 
 if TYPE_CHECKING:
+    from playhead.origins.drive.tokens import Tokens
     from playhead.origins.fetch import Access
     from playhead.origins.gdrive import DriveTree
-    from playhead.origins.google import Tokens
     from playhead.origins.remote import Remote
     from playhead.origins.web import WebTree
     from playhead.transforms.ageheader import Identity
@@ -130,10 +130,10 @@ class Places:
 
     def tokens(self, name: str, table: TreeConfig) -> "Tokens":
         """What lets a tree into its Drive. Raises Malformed."""
-        from playhead.origins.accounts import ServiceAccount, UserLogin, doors, scopes_of
-        from playhead.origins.exchange import sent_by
+        from playhead.origins.drive.accounts import ServiceAccount, UserLogin, doors, scopes_of
+        from playhead.origins.drive.exchange import sent_by
+        from playhead.origins.drive.tokens import Tokens
         from playhead.origins.fetch import Client
-        from playhead.origins.google import Tokens
 
         at = doors(table.endpoint)
         scopes = scopes_of(write=table.write, scope=table.scope)

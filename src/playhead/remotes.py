@@ -18,7 +18,7 @@ from pathlib import Path
 from playhead import config as configuration
 from playhead import remotetables, secrets
 from playhead.errors import Malformed
-from playhead.origins.granted import Login
+from playhead.origins.drive.granted import Login
 from playhead.remotetables import BUCKETS, ByRclone, Making, NotBrought, Options, Table, name_of, revealed, truth
 from playhead.tree import visible
 

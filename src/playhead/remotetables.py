@@ -17,7 +17,7 @@ from urllib.parse import SplitResult, parse_qs, unquote, urlsplit, urlunsplit
 from playhead import secrets
 from playhead.config import NAME
 from playhead.errors import Malformed
-from playhead.origins.granted import Login, from_rclone
+from playhead.origins.drive.granted import Login, from_rclone
 
 Table = dict[str, "str | bool | list[str] | dict[str, str]"]
 Options = Mapping[str, str]

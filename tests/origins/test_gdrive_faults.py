@@ -12,14 +12,13 @@ import pytest
 from aiohttp import web
 
 from playhead import Ask, Busy, Changed, Damaged, Denied, Failure, NotFound, Tree, Unavailable, Unknown
-from playhead.origins import granted
-from playhead.origins.accounts import UserLogin
-from playhead.origins.drive import calls
-from playhead.origins.exchange import sent_by
+from playhead.origins.drive import calls, granted
+from playhead.origins.drive.accounts import UserLogin
+from playhead.origins.drive.exchange import sent_by
+from playhead.origins.drive.granted import Login
+from playhead.origins.drive.tokens import Tokens
 from playhead.origins.fetch import Access, Client
 from playhead.origins.gdrive import DriveTree
-from playhead.origins.google import Tokens
-from playhead.origins.granted import Login
 from playhead.transforms.cached import cached
 from playhead.transforms.filling import Cache
 from playhead.transforms.listed import listed

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from playhead.errors import Failure, Malformed, Unavailable
-from playhead.origins.accounts import Token
-from playhead.origins.exchange import Requests, Send
+from playhead.origins.drive.accounts import Token
+from playhead.origins.drive.exchange import Requests, Send
 
 DEADLINE = 30.0  # seconds for a token
 ALIVE = 10.0  # seconds before its end that a token is still used while it is renewed

@@ -23,12 +23,13 @@ import pytest
 
 from playhead import secrets
 from playhead.errors import Busy, Damaged, Denied, Failure, Malformed, NotFound, Unavailable, Unknown
-from playhead.origins import google, granted
-from playhead.origins.accounts import Doors, ServiceAccount, UserLogin, doors, may_write, scopes_of
-from playhead.origins.exchange import sent_by
+from playhead.origins.drive import granted
+from playhead.origins.drive import tokens as google
+from playhead.origins.drive.accounts import Doors, ServiceAccount, UserLogin, doors, may_write, scopes_of
+from playhead.origins.drive.exchange import sent_by
+from playhead.origins.drive.granted import Login, from_rclone
+from playhead.origins.drive.tokens import Tokens
 from playhead.origins.fetch import Access, Client
-from playhead.origins.google import Tokens
-from playhead.origins.granted import Login, from_rclone
 from tests.fakes.gdrive import FakeDrive
 from tests.fakes.proxies import HttpProxy
 
@@ -671,7 +672,7 @@ def test_neither_requests_nor_google_auth_is_loaded_by_import() -> None:
     code = (
         "import sys, asyncio, playhead.logins\n"
         "assert not any(name.startswith('google') for name in sys.modules)\n"
-        "from playhead.origins.exchange import Requests, LOGIN, fresh\n"
+        "from playhead.origins.drive.exchange import Requests, LOGIN, fresh\n"
         "from google.oauth2.credentials import Credentials\n"
         "from google.oauth2 import service_account\n"
         "assert 'requests' not in sys.modules and 'urllib3' not in sys.modules\n"

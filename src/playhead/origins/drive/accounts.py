@@ -14,9 +14,9 @@ from typing import Any
 
 from playhead import secrets
 from playhead.errors import Failure, Malformed, NotFound, Unknown
-from playhead.origins import granted
-from playhead.origins.exchange import ACCOUNT, LOGIN, Requests, address, fresh
-from playhead.origins.granted import PREFIX, Login
+from playhead.origins.drive import granted
+from playhead.origins.drive.exchange import ACCOUNT, LOGIN, Requests, address, fresh
+from playhead.origins.drive.granted import PREFIX, Login
 from playhead.tree import visible
 
 EARLY = 60.0  # seconds before its end that a token is renewed

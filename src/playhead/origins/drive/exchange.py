@@ -20,8 +20,8 @@ from urllib.parse import urlencode, urlsplit
 from playhead import secrets
 from playhead.errors import Busy, Damaged, Denied, Failure, Malformed, Unavailable, Unknown
 from playhead.origins.addresses import bare
+from playhead.origins.drive.granted import Login, is_token, short
 from playhead.origins.fetch import Client, date, retry_after, translated
-from playhead.origins.granted import Login, is_token, short
 from playhead.tree import visible
 
 LARGEST = 64 << 10  # bytes of an answer
