@@ -94,7 +94,7 @@ def parser() -> argparse.ArgumentParser:
     push = _command(commands, "push", "copy a folder to a place that can be written; resumable, verified", _push)
     push.add_argument("folder", metavar="SOURCE", help="what to copy: " + SOURCE)
     push.add_argument("target", metavar="TARGET", help="a folder, or NAME:path with a tree that says `write = true`")
-    push.add_argument("-n", "--at-once", type=_positive, default=8, metavar="N", help="files at a time (default: 8)")
+    push.add_argument("-n", "--at-once", type=_positive, default=16, metavar="N", help="files at a time (default: 16)")
     push.add_argument("--overwrite", action="store_true", help="write over other versions that are there")
     push.add_argument("--verify", action="store_true", help="read what is there back, and compare it byte by byte")
     push.add_argument("--dry-run", action="store_true", help="say what would be sent, and send nothing")

@@ -178,7 +178,7 @@ class Places:
     # ── buckets ──
 
     def _bucket(self, name: str, table: TreeConfig) -> "Remote":
-        from playhead.origins.bucket import Place
+        from playhead.origins.buckets.bucket import Place
         from playhead.origins.objects import ObjectTree
 
         key, secret, token = map(self.secret, (table.access_key, table.secret_key, table.token))

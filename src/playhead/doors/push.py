@@ -22,7 +22,7 @@ from playhead.origins.local import LocalTree
 from playhead.transforms.retry import Patience
 from playhead.tree import Entry, Tree, join
 
-AT_ONCE = 8  # files
+AT_ONCE = 16  # files
 AHEAD = 512  # files that are found before they are sent, at most
 LISTINGS = 8  # folders of the target that are listed at once
 DEEPEST = 256  # folders within folders; more are a circle of links

@@ -11,7 +11,8 @@ from contextlib import aclosing, asynccontextmanager
 from playhead.blob import Blob, FileSpan, pieces
 from playhead.errors import Failure
 
-CHUNK = 1 << 20  # bytes that are read from a file at a time
+CHUNK = 1 << 20  # bytes that leave, or are read from a file, at a time
+INLINE = 64 << 10  # bytes that are seen where they are; more is worth a turn of a thread
 
 
 class Body:
@@ -43,25 +44,37 @@ class Body:
             self.deadline.reschedule(None if seconds is None else asyncio.get_running_loop().time() + seconds)
 
     async def chunks(self) -> AsyncGenerator[bytes | memoryview, None]:
-        """The bytes, as they are asked for."""
-        try:
-            async with aclosing(pieces(self.blob, self.start, self.stop)) as stream:
-                async for piece in stream:
-                    if isinstance(piece, FileSpan):
-                        for at in range(0, piece.length, CHUNK):
-                            part = FileSpan(piece.file, piece.offset + at, min(CHUNK, piece.length - at))
-                            yield self._leaving(await asyncio.to_thread(part.read))
-                            self._wait(None)
-                    else:
-                        for at in range(0, len(piece), CHUNK):
-                            yield self._leaving(memoryview(piece)[at : at + CHUNK])
-                            self._wait(None)
-        except Failure as failure:
-            self.failure = failure
-            raise
+        """The bytes, as they are asked for; the next chunk is read, and seen, while one is leaving."""
+        async with aclosing(self._read()) as chunks:
+            coming = asyncio.ensure_future(anext(chunks, None))
+            try:
+                while (chunk := await coming) is not None:
+                    coming = asyncio.ensure_future(anext(chunks, None))
+                    self._wait(self.silence)
+                    yield chunk
+                    self._wait(None)
+            except Failure as failure:
+                self.failure = failure
+                raise
+            finally:
+                coming.cancel()
+                await asyncio.wait([coming])
+                if not coming.cancelled():
+                    coming.exception()  # nobody is to be told of it
 
-    def _leaving(self, chunk: bytes | memoryview) -> bytes | memoryview:
-        if self.seen:
+    async def _read(self) -> AsyncGenerator[bytes | memoryview, None]:
+        async with aclosing(pieces(self.blob, self.start, self.stop)) as stream:
+            async for piece in stream:
+                for at in range(0, len(piece), CHUNK):
+                    if isinstance(piece, FileSpan):
+                        part = FileSpan(piece.file, piece.offset + at, min(CHUNK, piece.length - at))
+                        yield await self._seen(await asyncio.to_thread(part.read))
+                    else:
+                        yield await self._seen(memoryview(piece)[at : at + CHUNK])
+
+    async def _seen(self, chunk: bytes | memoryview) -> bytes | memoryview:
+        if self.seen and len(chunk) > INLINE:
+            await asyncio.to_thread(self.seen, chunk)
+        elif self.seen:
             self.seen(chunk)
-        self._wait(self.silence)
         return chunk

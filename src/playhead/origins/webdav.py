@@ -28,6 +28,7 @@ from playhead.origins.sums import Sums, digest, foretold
 from playhead.tree import Ask, Entry, Store, join, segments
 
 STORING = 300.0  # seconds of silence while a server stores what it was sent
+FORETOLD = 8 << 20  # bytes of a file that is read once more before it is sent, for its digest
 LEAVING = 5.0  # seconds to take away what was begun
 AGAIN = 0.2  # seconds until that is tried again
 
@@ -65,7 +66,8 @@ class DavTree(DavFolder, Store):
             return await self._stored(path, blob, {})
         sums: dict[str, str] = {}
         try:
-            await self._require(path, replaces)
+            if replaces is not None or blob.size > FORETOLD:  # else the MOVE, which replaces nothing, finds out
+                await self._require(path, replaces)
             if not upload.whole:
                 await self._make(path.rpartition("/")[0])
                 await self._anew(upload)
@@ -171,7 +173,8 @@ class DavTree(DavFolder, Store):
             raise Changed(f"{path!r} is being written by somebody else")
         self.moving.add(path)
         try:
-            await self._require(path, replaces)
+            if replaces is not None:
+                await self._require(path, replaces)
             etag = self.etags.get(path) if replaces is not None and self.conditional else None
             if etag:
                 try:
@@ -284,7 +287,7 @@ def _same(blob: Blob) -> str:
 async def _about(blob: Blob) -> dict[str, str]:
     """The headers of a PUT. Those that begin with X and OC are ownCloud's and Nextcloud's; others know some of them."""
     headers = {"Content-Type": "application/octet-stream", "X-Hash": "sha1"}
-    if known := await foretold(blob):
+    if blob.size <= FORETOLD and (known := await foretold(blob)):
         headers["OC-Checksum"] = f"{known[0].upper()}:{known[1]}"
     if blob.modified and blob.modified.timestamp() > 0:
         headers["X-OC-Mtime"] = str(int(blob.modified.timestamp()))

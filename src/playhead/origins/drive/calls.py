@@ -18,6 +18,7 @@ from yarl import URL
 
 from playhead.errors import Busy, Changed, Damaged, Denied, Failure, Full, NotFound, Unavailable, Unknown
 from playhead.origins.body import Body
+from playhead.origins.drive.items import FIELDS
 from playhead.origins.fetch import Answered, Client, retry_after, translated
 from playhead.origins.ranged import Answer, checked, range_header
 from playhead.tree import Ask, visible
@@ -152,6 +153,11 @@ class Calls:
         kind = {"Content-Type": "application/json; charset=UTF-8"} if sent is not None else {}
         response = await self.send(method, self.url(path, params), what, {**kind, **headers}, sent)
         return await told(response, what)
+
+    async def told(self, place: str, key: str | None) -> dict[str, Any]:
+        """What Drive says of one file."""
+        params = {"supportsAllDrives": True, "fields": FIELDS}
+        return await self.json(f"drive/v3/files/{place}", place, params, headers=keyed(place, key))
 
     async def media(self, place: str, key: str | None, what: str, ask: Ask) -> Answer:
         """The checked answer for a range of a file's bytes."""

@@ -17,10 +17,11 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from playhead.errors import Damaged, Denied, Failure, Malformed, NotFound, Unavailable
+from playhead.errors import Damaged, Failure, Malformed, NotFound, Unavailable
+from playhead.origins.drive import shortcuts
 from playhead.origins.drive.calls import Calls, Once, keyed
 from playhead.origins.drive.index import Change, Index
-from playhead.origins.drive.items import FIELDS, SHORTCUT, Item, alone, braced, is_id, item, named, through, unkeyed
+from playhead.origins.drive.items import FIELDS, Item, alone, braced, is_id, item, named, unkeyed
 from playhead.tree import segments, visible
 
 PAGE = 1000  # entries of an answer
@@ -28,7 +29,6 @@ PAGES = 5000  # of a folder; more are a server that has no end
 FEED = 50  # pages of changes after which everything is asked for anew instead
 FOLDERS = 500  # in memory
 BROKEN = 20  # listings that broke off and are remembered
-AT_ONCE = 8  # shortcuts that are followed at a time
 FRESH = 2.0  # seconds for which the feed is not read again, for listings and for versions that were never read
 STALE = 60.0  # and for all else; nor is a folder looked at again that was given by its id
 SHARED = "shared-with-me"  # stands for the place where that is
@@ -50,6 +50,9 @@ class Folders:
     during: dict[str, list[Change]] = field(default_factory=dict)  # folders that are being listed -> changes meanwhile
     settling: asyncio.Lock = field(default_factory=asyncio.Lock)  # of a listing, or of what the feed tells
     given: dict[str, tuple[float, Item]] = field(default_factory=dict)  # folders by their ids and keys
+    lately: tuple[tuple[str, str, float | None], float, Item] | None = (
+        None  # what was asked for by name, where nothing is kept
+    )
     changes: int = 0  # pages of the feed that told of something
     polled: float | None = None  # when the feed was last read
 
@@ -99,19 +102,15 @@ class Folders:
         when, known = self.given.get(f"{place}!{key}", (0.0, None))
         if known is not None and time.monotonic() - when < STALE:
             return known
-        found = item(await self._told(place, key), self.calls.by)
+        found = item(await self.calls.told(place, key), self.calls.by)
         if found is None:
             raise NotFound(f"{place}: it is in the trash")
-        found = await self._through(replace(found, key=found.key or key))
+        found = await shortcuts.through(self.calls, replace(found, key=found.key or key))
         if not found.shown:
             raise NotFound(f"{place}: it has no bytes, and Google exports it as nothing")
         if found.folder:
             self.given[f"{place}!{key}"] = time.monotonic(), found
         return found
-
-    async def _told(self, place: str, key: str | None) -> dict[str, Any]:
-        params = {"supportsAllDrives": True, "fields": FIELDS}
-        return await self.calls.json(f"drive/v3/files/{place}", place, params, headers=keyed(place, key))
 
     async def _child(self, folder: Item, name: str) -> Item | None:
         if (known := await self.remembered(folder.place)) is not None:
@@ -124,6 +123,9 @@ class Folders:
             return None
         if known := await asyncio.to_thread(self.index.single, folder.place, name):
             return known
+        key = folder.place, name, self.polled
+        if self.lately and self.lately[0] == key and time.monotonic() - self.lately[1] < FRESH:
+            return self.lately[2]
         before, found = self.changes, await self.called(folder, name)
         if len(found) != 1 or not found[0].shown or found[0].export:
             return None
@@ -131,6 +133,8 @@ class Folders:
             token = await asyncio.to_thread(self.index.fact, "token")
             if token is not None and self.changes == before and self._follows(folder):
                 await asyncio.to_thread(self.index.keep_single, await self._real(folder, found), found[0])
+            elif token is None and self.changes == before:
+                self.lately = key, time.monotonic(), found[0]
         return found[0]
 
     async def called(self, folder: Item, name: str) -> list[Item]:
@@ -197,7 +201,7 @@ class Folders:
         if folder.place != "root":
             return folder.place
         real: object = next((each.parents[0] for each in items if each.parents), None)
-        if not is_id(real := real or (await self._told("root", None)).get("id")):
+        if not is_id(real := real or (await self.calls.told("root", None)).get("id")):
             raise Damaged("Google does not tell the id of the topmost folder")
         await asyncio.to_thread(self.index.remember, "root", real)
         return real
@@ -218,7 +222,7 @@ class Folders:
                 async for more, following in pages:
                     items += more
                     page, resumed = following, False
-            return await self._all_through(items)
+            return await shortcuts.followed(self.calls, items)
         except Failure as failure:
             if failure.again and page and not self.during.get(folder.place):
                 self.partial[folder.place] = items, page  # whoever tries again goes on from here
@@ -259,34 +263,6 @@ class Folders:
         if not isinstance(files, list) or not isinstance(following, str):
             raise Damaged(f"{what}: Google's answer is not what it documents")
         return [each for each in (item(file, self.calls.by) for file in files) if each], following
-
-    async def _all_through(self, items: list[Item]) -> list[Item]:
-        """The same, with what shortcuts lead to."""
-        gate = asyncio.Semaphore(AT_ONCE)
-
-        async def one(number: int) -> None:
-            async with gate:
-                items[number] = await self._through(items[number])
-
-        tasks = [asyncio.create_task(one(number)) for number, each in enumerate(items) if each.type == SHORTCUT]
-        try:
-            await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
-            if tasks:
-                await asyncio.wait(tasks)
-        return items
-
-    async def _through(self, each: Item) -> Item:
-        """A shortcut with what it leads to; itself where that is gone, and anything else."""
-        if each.type != SHORTCUT or each.target is None:
-            return each
-        try:
-            target = item(await self._told(each.target, each.key), self.calls.by)
-        except (NotFound, Denied):
-            return each
-        return through(each, target) if target and target.type != SHORTCUT else each
 
     # ── the feed ──
 
@@ -369,10 +345,22 @@ class Folders:
     async def learnt(self, new: Item) -> None:
         """What we have made is known without asking."""
         async with self.settling:
-            touched = await asyncio.to_thread(self.index.apply, [(new.id, new)], None)
-            self._differ(touched or ())
+            self.lately = None
+            touched = await asyncio.to_thread(self.index.apply, [(new.id, new)], None) or ()
+            self._differ([place for place in touched if not self._joined(place, new)])
             for known in self.during.values():
                 known.append((new.id, new))
+
+    def _joined(self, place: str, new: Item) -> bool:
+        """Take a new file in among the names of a folder, where it changes no other's; so that a full one is not named
+        anew for each."""
+        names = self.names.get(place)
+        if names is None or place not in new.parents or new.export or not alone(new.name):
+            return False
+        if names.get(new.name, new).id != new.id:
+            return False
+        names[new.name] = new
+        return True
 
     def _differ(self, places: Iterable[str]) -> None:
         self.changes += 1
