@@ -114,9 +114,7 @@ def parser() -> argparse.ArgumentParser:
     login.add_argument("--headless", action="store_true", help="no browser here: show the address, take the answer")
 
     doctor = _command(commands, "doctor", "look for what is missing or wrong, and say what to do", _doctor)
-    doctor.add_argument(
-        "name", nargs="*", metavar="NAME", help="trees to look at (default: all, and the rest)"
-    )
+    doctor.add_argument("name", nargs="*", metavar="NAME", help="trees to look at (default: all, and the rest)")
     doctor.add_argument("--json", action="store_true", help="as JSON")
     return top
 

@@ -262,8 +262,8 @@ class _Look:
 
     async def bucket(self, origin: Any) -> None:
         """Where the bucket is, and what time it is there."""
-        from playhead.origins.fetch import date
         from playhead.origins.buckets.s3 import S3
+        from playhead.origins.fetch import date
 
         if not isinstance(origin.service, S3):
             return
