@@ -596,3 +596,30 @@ async def test_urls_of_a_bundle_share_the_connections_of_their_server_and_leave_
         assert {asked.query for asked in origin.of("get")} == {f"file={number}" for number in range(20)}
         assert origin.connections < 5 and len(known.origins) == len(known.urls) == 1
         await tree.aclose()
+
+
+LAID = 'use = "rclone-crypt"\npassword = "hunter22"\n'
+
+
+@pytest.mark.parametrize("over", ["enc", "./enc", "nowhere"])
+def test_what_lies_over_a_path_is_not_written_to(tmp_path: Path, over: str) -> None:
+    """A path in `over` says nothing of writing; and nothing is made where the command happens to run."""
+    with pytest.raises(Malformed, match="write = true"):
+        Trees(read(tmp_path, f'[tree.music]\n{LAID}over = "{over}"')).store("music:")
+
+
+@pytest.mark.parametrize(
+    ("table", "why"), [('use = "rclone"\nremote = "b:"', "only reads"), (LAID + 'over = "s:x"', "`write")]
+)
+def test_what_cannot_be_written_to_says_why(tmp_path: Path, table: str, why: str) -> None:
+    known = Trees(read(tmp_path, f'[tree.s]\nuse = "local"\nroot = "{tmp_path}"\n[tree.t]\n{table}'))
+    with pytest.raises(Malformed, match=why):
+        known.store("t:")
+
+
+async def test_a_folder_that_is_written_to_does_not_show_what_is_half_written(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / ".song.ogg.playhead-0123456789abcdef").write_bytes(b"half")
+    (tmp_path / "in" / "song.ogg").write_bytes(b"whole")
+    tree = made(tmp_path, '[tree.a]\nuse = "local"\nroot = "in"\nwrite = true', name="a")
+    assert [entry.name async for entry in tree.entries("")] == ["song.ogg"]

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from playhead.origins.remote import Remote
 
 ORIGINS = ("web", "webdav", "gdrive", "rclone", *BUCKETS)  # the uses that stand for an origin behind a network
+WRITTEN = ("local", "webdav", "gdrive", *BUCKETS)
 LAID = ("alias", "rclone-crypt")  # and those that are written through what they lie over
 
 log = logging.getLogger("playhead")
@@ -136,12 +137,19 @@ class Trees:
         return table.write
 
     def _written(self, name: str, table: TreeConfig) -> Tree:
-        self.named(name, keep=False)  # raises where it is over itself
         if table.use in LAID:
-            text = table.over[0]
-            tree, path = self.store(f"{text}:" if text in self.config.tree else text)
+            over, _, path = table.over[0].partition(":")
+            if over not in self.config.tree:
+                what = "lies over a path or a URL; describe that as a `[tree.NAME]` with `write = true`"
+                raise Malformed(f"tree {name} is not to be written to: it {what}, and name it in `over`")
+            self.named(name, keep=False)  # raises where it is over itself
+            path = path.strip("/")
+            segments(path)
+            tree = self.written(over)
             tree = below(tree, path, Entry(path.rpartition("/")[2], folder=True)) if path else tree
             made = tree if table.use == "alias" else Places(self.config).opened(name, table, tree)[0]
+        elif table.use not in WRITTEN:
+            raise Malformed(f"tree {name} cannot be written to: use = {table.use!r} only reads")
         elif not table.write:
             raise Malformed(f"tree {name} is not to be written to; say `write = true` in its table")
         elif table.use == "local":
@@ -149,6 +157,7 @@ class Trees:
 
             made = LocalStore(self.config.folder / _home(table.root or ""), follow_links=table.follow_links)
         else:
+            self.named(name, keep=False)
             made = self.origins[name][0]
         if not isinstance(made, Store):
             raise Malformed(f"tree {name} cannot be written to: use = {table.use!r} only reads")
@@ -179,6 +188,8 @@ class Trees:
 
     def _made(self, name: str, table: TreeConfig, keep: bool) -> Tree:
         if table.use == "local":
+            if table.write:
+                return self.written(name)  # which does not show what is half written
             return LocalTree(self.config.folder / _home(table.root or ""), follow_links=table.follow_links)
         if table.use in ORIGINS:
             make = partial(Places(self.config).origin, name, table)
@@ -339,7 +350,7 @@ async def _uploads(known: Trees, trees: dict[str, Tree], works: Works) -> "Uploa
     stores = {name: known.written(name) for name in trees if name in known.config.tree and known.writable(name)}
     if not stores:
         return None
-    place = secrets.state_folder() / f"uploads-{secrets.fingerprint(*sorted(stores))[:16]}"
+    place = secrets.state_folder() / f"uploads-{secrets.fingerprint('uploads', str(known.config.folder))[:16]}"
     uploads = Uploads(stores, place, noticed=lambda name, folder: written(trees[name], folder))
     try:
         await uploads.begin()

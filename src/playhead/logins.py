@@ -18,7 +18,7 @@ import sys
 import threading
 import webbrowser
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING
@@ -66,7 +66,8 @@ async def run(options: argparse.Namespace, config: Config) -> int:
             _say(f"  - {SCOPES[scope]} ({scope})")
         login = await (_headless if options.headless else _browsed)(app, send)
         login, notes = _granted(app, login)
-        account, more = await _account(send, app.doors.about, login)
+        async with aclosing(Client(app.doors.about, access)) as asked:
+            account, more = await _account(sent_by(asked), app.doors.about, login)
         login, notes = replace(login, account=account), [*notes, *more]
         path = await asyncio.to_thread(_kept, app.name, login)
     finally:

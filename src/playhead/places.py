@@ -199,7 +199,10 @@ class Places:
             ca=self._file(table.ca),
             path_style=table.path_style,
         )
-        known_by = secrets.fingerprint(key or "", secret or "", token or "", credentials or "")
+        own = (
+            "" if key or table.anonymous else os.environ.get("AWS_ACCESS_KEY_ID", "")
+        )  # what obstore and we would take
+        known_by = secrets.fingerprint(key or own, secret or "", token or "", credentials or "")
         return ObjectTree(place, self._limits(name, table), name=f"{table.use}:{name}", fingerprint=known_by)
 
     # ── encrypted trees ──

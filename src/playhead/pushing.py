@@ -15,17 +15,19 @@ from contextlib import suppress
 from pathlib import Path
 
 from playhead.assemble import Trees
-from playhead.config import Config
+from playhead.config import NAME, Config
 from playhead.doors import sent
 from playhead.doors.push import Event, Summary, push
 from playhead.errors import Failure, Malformed
 from playhead.origins.local import LocalTree
+from playhead.origins.remote import Remote
 from playhead.progress import amount, bar
 from playhead.secrets import fingerprint, scrub, state_folder
 from playhead.tree import Tree, join, visible
 
 TOLD = 5.0  # seconds between lines of progress that are not on a terminal
 LIVE = 0.2  # and on one
+INTO = "the target lies in the folder that is pushed: it would be pushed into itself"
 RECENT = 10.0  # seconds that the rate is of
 
 
@@ -44,6 +46,9 @@ async def run(options: argparse.Namespace, config: Config) -> int:
     journal = None
     try:
         _refuse_circle(source, folder, target, to)
+        same = _named(options.folder) == _named(options.target) != ""
+        if same and f"{to}/".startswith(f"{folder}/" if folder else ""):
+            raise Malformed(INTO)
         journal = await asyncio.to_thread(sent.opened, _journal(source, folder, target, to, options, config))
         return await _pushed(source, folder, target, to, options, journal, teller)
     except asyncio.CancelledError:
@@ -73,7 +78,7 @@ async def _pushed(
             folder,
             target,
             to,
-            at_once=options.at_once,
+            at_once=_at_once(source, target, options.at_once),
             overwrite=options.overwrite,
             verify=options.verify,
             dry_run=options.dry_run,
@@ -86,6 +91,33 @@ async def _pushed(
     finally:
         ticking.cancel()
     return summary.code
+
+
+def _named(text: str) -> str:
+    """The tree that a SOURCE names; "" where it names none."""
+    name, colon, _ = text.partition(":")
+    return name if colon and NAME.fullmatch(name) else ""
+
+
+def _remote(tree: Tree) -> Remote | None:
+    """The origin behind a network that a tree is of, where it is of one."""
+    while not isinstance(tree, Remote):
+        below = getattr(tree, "tree", None)
+        if not isinstance(below, Tree):
+            return None
+        tree = below
+    return tree
+
+
+def _at_once(source: Tree, target: Tree, wanted: int) -> int:
+    """How many files at a time: each needs two connections where one place gives and takes. Raises Malformed."""
+    one, other = _remote(source), _remote(target)
+    if one is None or other is None or one.traffic.limits is not other.traffic.limits:
+        return wanted
+    most = one.traffic.limits.connections
+    if most is not None and most < 3:
+        raise Malformed(f"{one.place} gives and takes: that needs `connections` of 3 at least, and not {most}")
+    return wanted if most is None else min(wanted, (most - 1) // 2)
 
 
 def _place(tree: Tree, path: str) -> str | None:
@@ -101,7 +133,7 @@ def _refuse_circle(source: Tree, folder: str, target: Tree, to: str) -> None:
     while there is None and isinstance(below := getattr(target, "tree", None), Tree):
         target, there = below, _place(below, "")  # a tree over another writes somewhere below it
     if here is not None and there is not None and f"{there}/".startswith(f"{here.rstrip('/')}/"):
-        raise Malformed("the target lies in the folder that is pushed: it would be pushed into itself")
+        raise Malformed(INTO)
 
 
 def _journal(source: Tree, folder: str, target: Tree, to: str, options: argparse.Namespace, config: Config) -> Path:

@@ -681,9 +681,16 @@ async def test_what_would_be_of_every_file_ends_it_at_once(told: Told, failure: 
 async def test_a_target_that_cannot_be_listed_is_not_taken_for_empty(told: Told) -> None:
     shop = Shop(under(FILES))
     shop.faults["list to"] = [Denied("'to': denied")]
-    summary = await pushed(Source({**FILES, "new": b"1"}), shop, told=told)
-    assert summary.failed == len(FILES) + 1 and summary.sent == 0
+    with pytest.raises(Denied, match="denied"):
+        await pushed(Source({**FILES, "new": b"1"}), shop, told=told)
     assert not any(call.startswith("put") for call in shop.calls)
+
+
+async def test_a_source_that_is_over_its_quota_stops_no_other_file(told: Told) -> None:
+    source = Source({"a": b"1", "b": b"2", "c": b"3"})
+    source.failing["b"] = Busy("b: downloaded too often", after=600)
+    summary = await pushed(source, Shop({}), told=told)
+    assert (summary.sent, summary.failed) == (2, 1)
 
 
 async def test_links_that_lead_in_circles_are_told_and_not_followed(local: Path, told: Told) -> None:

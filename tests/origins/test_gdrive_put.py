@@ -654,3 +654,21 @@ async def test_closing_ends_what_is_under_way(tmp_path: Path) -> None:
             putting = asyncio.create_task(put(tree, "a/one.flac", b"x"))
             await until(lambda: fault.used > 0)
         assert isinstance((await asyncio.gather(putting, return_exceptions=True))[0], Unavailable)
+
+
+async def test_a_file_that_somebody_edits_while_it_is_replaced_stays(tmp_path: Path) -> None:
+    async with store(tmp_path) as (fake, tree):
+        id = fake.file("root", "song", b"old")
+        before, kept = (await tree.find("song")).tag, list[str]()
+
+        def keep(state: str) -> None:
+            kept.append(state)
+            if len(kept) == 3:  # the first part is there
+                fake.replace(id, b"what somebody wrote meanwhile")
+
+        blob = literal(bytes(70_000_000))
+        with pytest.raises(Changed):
+            await tree.put("song", blob, replaces=before, state=None, keep=keep)
+        assert len(kept) >= 3
+        later(tree)
+        assert await read(tree, "song") == b"what somebody wrote meanwhile"

@@ -17,7 +17,7 @@ from typing import NoReturn, TypeVar
 from playhead.doors.sending import Event, File, How, Listing, Sending, Summary
 from playhead.doors.sent import Journal
 from playhead.doors.trials import PATIENCE, Over, Trial
-from playhead.errors import Failure, Malformed, NotFound
+from playhead.errors import Denied, Failure, Malformed, NotFound
 from playhead.origins.local import LocalTree
 from playhead.transforms.retry import Patience
 from playhead.tree import Entry, Tree, join
@@ -180,6 +180,10 @@ class _Push:
                 return await self._again(read)
             except NotFound:
                 return {}
+            except Denied as failure:
+                if above is not None:
+                    raise
+                raise Over(failure) from failure
 
 
 async def _circular(tree: Tree, path: str) -> bool:

@@ -98,6 +98,7 @@ class File:
     anew: bool = False  # it has changed once
     twin: Twin | None = None  # what it is known by to others
     other: Twin | None = None  # another that is the same
+    refused: Failure | None = None  # why the source did not open it
     trial: Trial = field(default_factory=Trial)
 
 
@@ -177,16 +178,16 @@ class Sending:
 
     async def _again(self, file: File, failure: Failure) -> None:
         """Make ready for another attempt. Raises the failure where there is to be none."""
-        blob = file.blob
+        blob, ours = file.blob, failure is file.refused
         self.summary.flying.pop(file.path, None)
         if blob is not None and blob.failure is not None:
-            failure = blob.failure  # whatever the store made of it
+            failure, ours = blob.failure, True  # whatever the store made of it
             blob.seen.failure = None
             if isinstance(failure, Changed):
                 return await self._forget(file)
-        if isinstance(failure, Full | Unknown):
+        if isinstance(failure, Full | Unknown) and not ours:
             raise Over(failure)
-        await self.trials.again(failure, file.trial)
+        await self.trials.again(failure, file.trial, ours=ours)
 
     async def _forget(self, file: File) -> None:
         """The source has changed: nothing that is known of it counts, and what came of it is not gone on with."""
@@ -203,7 +204,11 @@ class Sending:
         if there is not None and (known := self._known(file, file.entry.tag, file.entry.size, there)):
             return self._already(file, known.sha256, file.entry.tag, file.entry.size or 0, there)
         if file.blob is None:
-            file.blob = witnessed(await self.source.open(file.place, Ask(why=Why.BULK)))
+            try:
+                file.blob = witnessed(await self.source.open(file.place, Ask(why=Why.BULK)))
+            except Failure as failure:
+                file.refused = failure
+                raise
         replaces = None
         if there is not None:
             if (known := self._known(file, file.blob.tag, file.blob.size, there)) or await self._same(file, there):

@@ -46,8 +46,10 @@ class Trials:
         """Something went well."""
         self.fine, self.bad, self.lost = time.monotonic(), None, 0
 
-    async def again(self, failure: Failure, trial: Trial) -> None:
-        """Wait before another attempt. Raises the failure where there is to be none, or Over."""
+    async def again(self, failure: Failure, trial: Trial, *, ours: bool = False) -> None:
+        """Wait before another attempt. Raises the failure where there is to be none, or Over: but not for what the
+        source does (`ours`), which is of one file.
+        """
         if not failure.again:
             raise failure
         now = time.monotonic()
@@ -56,7 +58,7 @@ class Trials:
         self.bad = now if self.bad is None else self.bad
         patience, after = self.patience, failure.after or 0.0
         if after > patience.longest:
-            raise Over(failure)
+            raise failure if ours else Over(failure)
         ceiling = min(patience.most, patience.first * 2 ** (trial.tried - 1))
         pause = max(after, random.uniform(ceiling / 2, ceiling))
         if now + pause - self.bad > patience.seconds:

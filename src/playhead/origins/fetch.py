@@ -277,7 +277,9 @@ class Client(Traffic):
 
 def _public(headers: Mapping[str, str]) -> dict[str, str]:
     """What a server that we were sent to may know of a request: the others may be keys."""
-    return {name: value for name, value in headers.items() if name.lower() in ("range", "accept", "depth")}
+    return {
+        name: value for name, value in headers.items() if name.lower() in ("range", "accept", "depth", "content-type")
+    }
 
 
 def _timeout(silence: float) -> aiohttp.ClientTimeout:

@@ -147,6 +147,8 @@ class ObjectTree(Remote, Store):
             key = self._spelled(path)[0] if path else ""
         except NotFound as error:
             raise Malformed(str(error)) from error
+        if any(name.endswith(TWIN) for name in path.split("/")[:-1]):
+            raise Malformed(f"{path!r}: beside a file of the same name, a folder cannot be written to")
         if not path or len(key.encode()) > LONGEST:
             raise Malformed(f"{path!r} cannot be a key: it is empty, or longer than {LONGEST:,} bytes")
         return key

@@ -9,6 +9,7 @@ Where there are no unix sockets, it listens on loopback, for a password that is 
 import atexit
 import logging
 import os
+import re
 import shutil
 import signal
 import socket
@@ -25,7 +26,7 @@ from threading import Lock, Thread
 
 from playhead.errors import Malformed, Unavailable
 from playhead.origins.fetch import Access, basic
-from playhead.secrets import hide, scrub
+from playhead.secrets import fingerprint, hide, scrub
 
 READY = 15.0  # seconds to start in
 ENDING = 0.6  # seconds to end in by itself
@@ -257,3 +258,19 @@ def released(rcd: Rcd, user: object) -> None:
         for key in [key for key, other in _shared.items() if other is rcd]:
             del _shared[key]
     rcd.stop()
+
+
+def setup_of(config: str | None) -> str:
+    """What stands for a configuration of rclone's: the file, what it says but for tokens, and what is set beside it."""
+    home = Path.home()
+    folders = [Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config"), home / ".config"]
+    places = [*(folder / "rclone" / "rclone.conf" for folder in folders), home / ".rclone.conf"]
+    usual = next((place for place in places if place.exists()), places[0])
+    path = Path(config or os.environ.get("RCLONE_CONFIG") or usual)
+    try:
+        lines = path.read_text("utf-8", "replace").splitlines()
+    except OSError:
+        lines = []
+    said = [line for line in lines if not re.match(r"\s*(token|expiry)\s*=", line)]
+    beside = [f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith("RCLONE_CONFIG_")]
+    return fingerprint("rclone", str(path.absolute()), *said, *beside)

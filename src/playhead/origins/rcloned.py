@@ -102,7 +102,7 @@ class RcloneTree(WebTree):
         self.rcd = rcd.shared(program, config, self)
         super().__init__(self.rcd.url, client=Client(self.rcd.url, self.rcd.access, limits))
         self.place = f"rclone:{self.name}"
-        self.known_by = f"rclone {self.fs}{self.root} {fingerprint(config or 'rclone')}"
+        self.known_by = f"rclone {self.fs}{self.root} {rcd.setup_of(config)}"
         self.kind: _Kind | None = None
         self.knowing = asyncio.Lock()
 

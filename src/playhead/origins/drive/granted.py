@@ -47,8 +47,8 @@ class Login:
     expires: float = 0.0
 
     def __post_init__(self) -> None:
-        for token in (self.refresh_token, self.access_token):
-            secrets.hide(token)
+        secrets.hide(self.refresh_token)
+        secrets.hide(self.access_token, brief=True)
 
 
 def is_token(value: object) -> bool:

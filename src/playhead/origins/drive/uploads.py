@@ -301,6 +301,8 @@ class _Upload:
             await _digest(self.blob, at, digest)
         while answer is None:
             stop = min(self.blob.size, at + PART)
+            if self.over is not None and stop == self.blob.size:
+                await self._unchanged(self.over)
             response, digest = await self._part(at, stop, digest)
             if response.status == 308:
                 reached = _received(response)
@@ -312,6 +314,13 @@ class _Upload:
             else:
                 answer = await told(response, self.what)
         return answer, digest.hexdigest()
+
+    async def _unchanged(self, over: Item) -> None:
+        """Raises Changed where what is to be replaced became another version meanwhile; asked before the last part."""
+        await self.tree.folders.caught_up(0)
+        now = await asyncio.to_thread(self.tree.index.item, over.id)
+        if now is not None and now.tag != over.tag:
+            raise Changed(f"{self.what} became another version while it was sent")
 
     async def _session(self) -> str:
         headers = {
