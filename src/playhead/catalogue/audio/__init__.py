@@ -1,0 +1,1 @@
+"""Audio files: their containers, and what stands in them about the music."""
