@@ -282,6 +282,7 @@ async def test_what_is_written_for_many_pyrage_reads(made: bool) -> None:
         assert pyrage.decrypt(text, [pyrage.x25519.Identity.from_str(secret)]) == DATA
 
 
+@pytest.mark.torture  # pyrage takes ten seconds over its passphrase
 async def test_pyrage_writes_for_a_passphrase() -> None:
     sealed = pyrage.passphrase.encrypt(DATA, PASSWORD)
     assert await (await decrypted(literal(sealed), [*KNOWN, passphrase(PASSWORD)])).read() == DATA

@@ -262,6 +262,7 @@ async def test_a_failure_that_comes_when_nobody_waits_is_no_complaint(caplog: py
     assert not caplog.records
 
 
+@pytest.mark.torture
 async def test_memory_stays_flat_over_a_hundred_thousand_members() -> None:
     archive = Bundle([(Member(f"{at}"), b"x" * 50) for at in range(100_000)], "zip crc").archive(_one)
     passed, blocks = 0, list[int]()

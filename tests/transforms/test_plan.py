@@ -441,6 +441,7 @@ print(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1])
 """
 
 
+@pytest.mark.torture
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not tell how much memory was used")
 def test_a_million_members_stay_below_500_megabytes() -> None:
     done = subprocess.run([sys.executable, "-c", _MILLION], capture_output=True, text=True, timeout=100)
