@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from playhead import Changed, Malformed, NotFound, literal, walk
+from playhead import Blob, Changed, Malformed, NotFound, literal, walk
+from playhead.blob import Pieces
 from playhead.origins.memory import MemoryTree
 from tests.laws import check_tree
 
@@ -88,3 +89,15 @@ async def test_nothing_is_put_outside() -> None:
     for path in ("../x", "/x", "a//b", "a\0"):
         with pytest.raises(Malformed):
             await tree.put(path, literal(b""), replaces=None, state=None, keep=kept)
+
+
+async def test_of_two_writers_at_once_one_wins() -> None:
+    class Slow(Blob):
+        async def stream(self, start: int, stop: int) -> Pieces:
+            await asyncio.sleep(0)
+            yield b"ab"[start:stop]
+
+    tree = MemoryTree({})
+    puts = [tree.put("f", Slow(2, None), replaces=None, state=None, keep=lambda state: None) for _ in range(2)]
+    done = await asyncio.gather(*puts, return_exceptions=True)
+    assert sorted(type(each).__name__ for each in done) == ["Changed", "Entry"]

@@ -39,8 +39,9 @@ class MemoryTree(Tree, Store):
         self, path: str, blob: Blob, *, replaces: str | None, state: str | None, keep: Callable[[str], None]
     ) -> Entry:
         segments(path)
+        made = literal(await blob.read())
         there = self.files.get(path)
         if (there and there.tag) != replaces:
             raise Changed(f"{path!r} is not the version that may be overwritten")
-        self.files[path] = literal(await blob.read())
+        self.files[path] = made
         return await self.find(path)

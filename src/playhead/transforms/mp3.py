@@ -13,29 +13,11 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from playhead.blob import Blob, concat, cut, literal
+from playhead.mpeg import Frame, frame
 
 _TAG = 10  # bytes of a tag's header
 _TAGS = 8  # tags in a row, at most
 _FRAME = 2048  # bytes that are enough for the first frame, and the header of the next
-_RATES = [44100, 48000, 32000]
-_KBITS = {  # by (version 1, layer)
-    (True, 1): [0, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448],
-    (True, 2): [0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384],
-    (True, 3): [0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320],
-    (False, 1): [0, 32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256],
-    (False, 2): [0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160],
-    (False, 3): [0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160],
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """A frame's header: bytes in all, samples a second, samples in it, and where a Xing header would stand."""
-
-    length: int
-    rate: int
-    samples: int
-    about: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,23 +30,6 @@ class Part:
     like: Frame
     frames: int
     places: bytes  # of each hundredth of the time, how many 256ths of the bytes are before it
-
-
-def frame(data: bytes, at: int = 0) -> Frame | None:
-    """The frame whose header is at `at` (ISO/IEC 11172-3, 2.4.1.3); None where there is none."""
-    if at + 4 > len(data):
-        return None
-    (word,) = struct.unpack_from(">I", data, at)
-    version, layer, kbits, rate = word >> 19 & 3, 4 - (word >> 17 & 3), word >> 12 & 15, word >> 10 & 3
-    if word >> 21 != 0x7FF or version == 1 or layer == 4 or kbits in (0, 15) or rate == 3:
-        return None
-    first, mono = version == 3, word >> 6 & 3 == 3
-    hertz = _RATES[rate] >> (0 if first else 1 if version == 2 else 2)
-    samples = 384 if layer == 1 else 1152 if first or layer == 2 else 576
-    slot = 4 if layer == 1 else 1
-    bits = _KBITS[first, layer][kbits] * 1000
-    length = (samples // 8 // slot * bits // hertz + (word >> 9 & 1)) * slot
-    return Frame(length, hertz, samples, 4 + ((17 if mono else 32) if first else (9 if mono else 17)))
 
 
 async def found(part: Blob, head: bytes) -> Part | None:

@@ -6,63 +6,22 @@ one, frames of one bit rate in head and tail mean that all are alike; else those
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from fractions import Fraction
 
 from playhead.catalogue.found import Found, Sound, seconds
 from playhead.catalogue.view import View
 from playhead.errors import Malformed
+from playhead.mpeg import Frame, frame
 
 _SEARCHED = 128 * 1024  # bytes that the first frame is looked for in
 _LOOK = 8 * 1024  # bytes that are looked at at least
 _SYNC = re.compile(rb"\xff(?:[\xe2-\xe7\xf2-\xf7\xfa-\xff][\x10-\xef]|[\xf0\xf1\xf8\xf9])", re.DOTALL)
 _RUN = 3  # frames in a row that are no accident
 _SAMPLED = 96 * 1024
-_RATES = [44100, 48000, 32000]
-_KBITS = {  # by (MPEG 1, layer)
-    (True, 1): [0, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448],
-    (True, 2): [0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384],
-    (True, 3): [0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320],
-    (False, 1): [0, 32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256],
-    (False, 2): [0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160],
-    (False, 3): [0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160],
-}
 _ADTS_RATES = [96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350]
 
 
-@dataclass(frozen=True, slots=True)
-class _Frame:
-    length: int
-    codec: str
-    rate: int
-    channels: int
-    samples: int
-    kbits: int  # 0: frames say no more than how long they are
-    about: int = 0  # where a Xing header would stand
-
-    def like(self, other: "_Frame") -> bool:
-        """May both be of one stream?"""
-        return (self.codec, self.rate, self.samples) == (other.codec, other.rate, other.samples)
-
-
-def _mpeg(data: bytes, at: int) -> _Frame | None:
-    if at + 4 > len(data) or data[at] != 0xFF:
-        return None
-    word = int.from_bytes(data[at : at + 4])
-    version, layer, kbits, rate = word >> 19 & 3, 4 - (word >> 17 & 3), word >> 12 & 15, word >> 10 & 3
-    if word >> 21 != 0x7FF or version == 1 or layer == 4 or kbits in (0, 15) or rate == 3:
-        return None
-    first, mono = version == 3, word >> 6 & 3 == 3
-    hertz = _RATES[rate] >> (0 if first else 1 if version == 2 else 2)
-    samples = 384 if layer == 1 else 1152 if first or layer == 2 else 576
-    slot = 4 if layer == 1 else 1
-    speed = _KBITS[first, layer][kbits]
-    length = (samples // 8 // slot * speed * 1000 // hertz + (word >> 9 & 1)) * slot
-    about = 4 + ((17 if mono else 32) if first else (9 if mono else 17))
-    return _Frame(length, f"mp{layer}", hertz, 1 if mono else 2, samples, speed, about)
-
-
-def _adts(data: bytes, at: int) -> _Frame | None:
+def _adts(data: bytes, at: int) -> Frame | None:
     head = data[at : at + 7]
     if len(head) < 7 or head[0] != 0xFF or head[1] & 0xF6 != 0xF0 or head[2] >> 2 & 15 > 12:
         return None
@@ -70,11 +29,11 @@ def _adts(data: bytes, at: int) -> _Frame | None:
     channels = (head[2] & 1) << 2 | head[3] >> 6
     samples = 1024 * ((head[6] & 3) + 1)
     rate = _ADTS_RATES[head[2] >> 2 & 15]
-    return _Frame(length, "aac", rate, 8 if channels == 7 else channels, samples, 0) if length >= 7 else None
+    return Frame(length, "aac", rate, 8 if channels == 7 else channels, samples, 0) if length >= 7 else None
 
 
 _Walk = tuple[int, int, set[int], set[int]]
-_Parser = Callable[[bytes, int], _Frame | None]
+_Parser = Callable[[bytes, int], Frame | None]
 
 
 def read(view: View, start: int, stop: int) -> Found:
@@ -87,7 +46,7 @@ def read(view: View, start: int, stop: int) -> Found:
     return Found(sound)
 
 
-def _found(view: View, start: int, stop: int) -> tuple[int, _Parser, _Frame]:
+def _found(view: View, start: int, stop: int) -> tuple[int, _Parser, Frame]:
     """Where the first frame is, how its kind is read, and it."""
     low = start
     while low < min(start + _SEARCHED, stop):
@@ -97,7 +56,7 @@ def _found(view: View, start: int, stop: int) -> tuple[int, _Parser, _Frame]:
         at = -1
         while match := _SYNC.search(data, at + 1):
             at = match.start()
-            for parse in (_mpeg, _adts):
+            for parse in (frame, _adts):
                 if (first := _run(data, at, parse, end)) is not None:
                     return low + at, parse, first
         if end:
@@ -106,7 +65,7 @@ def _found(view: View, start: int, stop: int) -> tuple[int, _Parser, _Frame]:
     raise Malformed("there is no MPEG audio in it")
 
 
-def _run(data: bytes, at: int, parse: _Parser, end: bool) -> _Frame | None:
+def _run(data: bytes, at: int, parse: _Parser, end: bool) -> Frame | None:
     """The first of some frames in a row; fewer are enough where the file ends after them."""
     first = frame = parse(data, at)
     if first is None or (first.about and _tells(data, at, first)):
@@ -120,7 +79,7 @@ def _run(data: bytes, at: int, parse: _Parser, end: bool) -> _Frame | None:
     return first
 
 
-def _tells(data: bytes, at: int, first: _Frame) -> bool:
+def _tells(data: bytes, at: int, first: Frame) -> bool:
     """Is it a frame that is there to say how many there are?"""
     return data[at + first.about : at + first.about + 4] in (b"Xing", b"Info") or data[at + 36 : at + 40] == b"VBRI"
 
@@ -128,7 +87,7 @@ def _tells(data: bytes, at: int, first: _Frame) -> bool:
 # ── how long it is ──
 
 
-def _told(sound: Sound, data: bytes, first: _Frame, at: int, stop: int) -> bool:
+def _told(sound: Sound, data: bytes, first: Frame, at: int, stop: int) -> bool:
     """Says the first frame how many there are?"""
     head = data[first.about :].ljust(16, b"\0")
     if head[:4] in (b"Xing", b"Info") and head[7] & 1:
@@ -158,7 +117,7 @@ def _silence(lame: bytes) -> tuple[int, int]:
     return packed >> 12, packed & 0xFFF
 
 
-def _estimate(view: View, sound: Sound, parse: _Parser, first: _Frame, at: int, stop: int) -> None:
+def _estimate(view: View, sound: Sound, parse: _Parser, first: Frame, at: int, stop: int) -> None:
     head = view.here(at, min(_SAMPLED, stop - at))
     count, size, speeds, lengths = _walked(head, 0, parse, first)
     whole = at + size >= stop - max(first.length, 1024)
@@ -175,7 +134,7 @@ def _estimate(view: View, sound: Sound, parse: _Parser, first: _Frame, at: int, 
     sound.length = frames * first.samples / first.rate
 
 
-def _tail(view: View, parse: _Parser, first: _Frame, at: int, stop: int) -> _Walk:
+def _tail(view: View, parse: _Parser, first: Frame, at: int, stop: int) -> _Walk:
     low = max(at, stop - 32 * 1024)
     data = view.read(low, stop)
     begin = -1
@@ -187,7 +146,7 @@ def _tail(view: View, parse: _Parser, first: _Frame, at: int, stop: int) -> _Wal
     return 0, 0, set(), set()
 
 
-def _walked(data: bytes, at: int, parse: _Parser, first: _Frame) -> _Walk:
+def _walked(data: bytes, at: int, parse: _Parser, first: Frame) -> _Walk:
     """(frames, bytes, bit rates, lengths) of the frames that lie whole in `data` from `at` on."""
     begin, count, speeds, lengths = at, 0, set(), set()
     while (frame := parse(data, at)) and frame.like(first) and at + frame.length <= len(data):
