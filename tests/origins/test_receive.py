@@ -133,3 +133,16 @@ def test_memory_is_used_again_only_when_nobody_looks_at_it() -> None:
     view.release()
     assert pool.take() is first
     assert len(first) == SIZE
+
+
+async def test_a_body_that_is_read_from_its_socket_ends_with_its_tree() -> None:
+    async with Origin({"film": FILM}) as origin:
+        tree = WebTree(origin.url)
+        async with aclosing((await tree.open("film")).stream(0, len(FILM))) as stream:
+            got = 0
+            with pytest.raises(Unavailable, match="closed"):
+                async for piece in stream:
+                    got += len(piece)
+                    if got > LONG // 2:
+                        await tree.aclose()
+        assert got < len(FILM)

@@ -108,6 +108,11 @@ class Answered(aiohttp.ClientResponse):
         return socket.socket(sock.family, socket.SOCK_STREAM, fileno=os.dup(sock.fileno()))
 
     @property
+    def forsaken(self) -> bool:
+        """Was its source closed meanwhile? A socket that was taken over does not end with it."""
+        return self.client is not None and self.client.closed
+
+    @property
     def cut_off(self) -> bool:
         """Did the connection end with an error? A body without a length does not show it."""
         return self.guard is not None and self.guard.broken

@@ -25,6 +25,8 @@ async def received(sock: socket.socket, response: Answered, start: int, stop: in
     try:
         while start < stop:
             count = await _some(loop, sock, view[filled : min(SIZE, filled + stop - start)])
+            if response.forsaken:
+                raise Unavailable(f"{shown(response.url)}: this source was closed")
             if not count:
                 raise Unavailable(f"{shown(response.url)} ended {stop - start:,} bytes early")
             response.came(count)

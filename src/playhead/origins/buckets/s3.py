@@ -6,7 +6,6 @@ quoted, as some names cannot stand in XML. Writing is `multipart`'s.
 """
 
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import cast
@@ -15,8 +14,8 @@ from xml.etree.ElementTree import Element
 
 from yarl import URL
 
-from playhead.blob import Blob, Pieces
-from playhead.errors import Changed, Damaged, NotFound, Unavailable, Unsized
+from playhead.blob import Blob
+from playhead.errors import Changed, Damaged, NotFound, Unsized
 from playhead.origins.buckets import multipart, sigv4
 from playhead.origins.buckets.bucket import Found, Page
 from playhead.origins.buckets.s3api import Api, all_of, found, text_of
@@ -47,13 +46,6 @@ class ObjectBlob(RangedBlob):
     key: str = field(kw_only=True)
     why: Why = field(kw_only=True)
 
-    async def stream(self, start: int, stop: int) -> Pieces:
-        async with aclosing(RangedBlob.stream(self, start, stop)) as stream:
-            async for piece in stream:
-                if self.service.closed:  # a socket that is read by ourselves does not end with the client
-                    raise Unavailable(f"{self.service.api.named(self.key)}: this source was closed")
-                yield piece
-
     async def again(self, ask: Ask) -> Answer:
         validator = self.validator or ""
         condition = {"If-Match": validator} if validator.startswith('"') else {}
@@ -66,10 +58,9 @@ class S3:
     def __init__(self, api: Api) -> None:
         self.api, self.traffic = api, api.client
         self.parked: set[Answer] = set()
-        self.conditional, self.closed = True, False
+        self.conditional = True
 
     async def aclose(self) -> None:
-        self.closed = True
         for answer in list(self.parked):
             answer.drop()
         await self.api.client.aclose()
